@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlbert_jax.tasks.task import Term
+from vlbert_jax.terms import Term
 
 NOTHING, NO_IMAGE, FIRST_REGION = 0, 1, 2
 ITEM_ID = "item_id"
