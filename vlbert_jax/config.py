@@ -6,18 +6,15 @@ frozen dataclasses below, which the rest of the package reads. All checks that n
 nor devices happen here, so that a wrong option costs seconds.
 """
 
-import ast
 import dataclasses
-import difflib
-import importlib.util
 import json
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 
+from vlbert_jax import config_file
 from vlbert_jax.options import ConfigError, option
 from vlbert_jax.tasks.pretraining import Options as Pretraining
 
@@ -177,12 +174,9 @@ def load(file: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
       ConfigError: no such file, an unknown key, a wrong type or value, a contradiction.
     """
-    config = _run_config_file(file)
+    config = config_file.run(file)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--config.{override}: write --config.{key}=VALUE")
-        _set(config, key, text)
+        config_file.override(config, override)
     return resolve(config)
 
 
@@ -203,167 +197,200 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`."""
+    """The inverse of `to_json`; options that the text lacks have their default.
+
+    Raises:
+      ConfigError: an unknown key, a wrong type or value.
+    """
     return _build(Config, json.loads(text), prefix="")
 
 
-def _run_config_file(file: str) -> ml_collections.ConfigDict:
-    path, _, argument = file.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise ConfigError(f"--config={file}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location("vlbert_jax_config_file", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--config={file}: {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise ConfigError(f"{path}: has no function get_config()")
-        return module.get_config(argument) if argument else module.get_config()
-    except (AttributeError, KeyError, TypeError, SyntaxError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+def flat(config: Config) -> dict[str, Any]:
+    """{"model.layers": 12, ...}: every option by its full name, in the order of declaration."""
+    options = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            options |= {f"{field.name}.{key}": each for key, each in flat(value).items()}
+        else:
+            options[field.name] = value
+    return options
 
 
-def _set(config: ml_collections.ConfigDict, key: str, text: str) -> None:
-    """config.<key> = the value written in `text`, of the type that stands there."""
-    *sections, name = key.split(".")
-    section, path = config, ""
-    for part in [*sections, name]:
-        if not isinstance(section, ml_collections.ConfigDict):
-            raise ConfigError(f"--config.{key}: {path} is an option, not a section")
-        if part not in section:
-            raise ConfigError(f"--config.{key}: {_unknown(part, list(section), path)}")
-        path = f"{path}.{part}" if path else part
-        parent, section = section, section[part]
-    if isinstance(section, ml_collections.ConfigDict):
-        raise ConfigError(f"--config.{key}: {key} is a section; set one of {sorted(section)}")
-    parent[name] = _parse(text, section, f"--config.{key}={text}")
+def describe(config: Config) -> str:
+    """Every option with its value and meaning, one a line."""
+    meanings = _meanings(Config)
+    rows = [(f"{key} = {value!r}", meanings[key]) for key, value in flat(config).items()]
+    width = max(len(setting) for setting, _ in rows if len(setting) < 50)
+    return "\n".join(f"{setting:{width}}  {meaning}" for setting, meaning in rows)
 
 
-def _unknown(name: str, known: Sequence[str], path: str) -> str:
-    where = f"section {path}" if path else "the config"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(sorted(known))}"
-    return f"{where} has no {name}{hint}"
+def _meanings(kind: type) -> dict[str, str]:
+    meanings = {}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            inner = _meanings(field.type)
+            meanings |= {f"{field.name}.{key}": meaning for key, meaning in inner.items()}
+        else:
+            meanings[field.name] = field.metadata["meaning"]
+    return meanings
 
 
-def _parse(text: str, old: Any, where: str) -> Any:
-    """The value that `text` writes, of the type of `old`."""
-    if isinstance(old, str):
-        return text
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError) as error:
-        raise ConfigError(f"{where}: expected {_type_name(old)}, found {text!r}") from error
-    return _typed(value, old, where)
-
-
-def _typed(value: Any, old: Any, where: str) -> Any:
-    """`value` as the type of `old`: 100.0 and 1e4 are integers, 1 is a float, a list is a tuple."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(old, bool) and isinstance(value, bool):
-        return value
-    if isinstance(old, int) and not isinstance(old, bool) and is_number and value == int(value):
-        return int(value)
-    if isinstance(old, float) and is_number and math.isfinite(value):
-        return float(value)
-    if isinstance(old, str) and isinstance(value, str):
-        return value
-    if isinstance(old, tuple) and isinstance(value, tuple | list):
-        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    raise ConfigError(f"{where}: expected {_type_name(old)}, found {value!r}")
-
-
-def _type_name(value: Any) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-    return names.get(type(value), "a tuple such as (('DIR', 1.0),)")
-
-
-def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
+def _build(kind: type, values: Any, prefix: str) -> Any:
     """The dataclass `kind` from nested `values`, each of the declared type and in its range."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    if not isinstance(values, dict):
+        raise ConfigError(f"config.{prefix.rstrip('.')}: a section, found {values!r}")
     built = {}
     for name, value in values.items():
-        key = f"{prefix}{name}"
+        key = f"config.{prefix}{name}"
         if name not in fields:
-            raise ConfigError(f"{key}: {_unknown(name, list(fields), prefix.rstrip('.'))}")
+            raise ConfigError(
+                f"{key}: {config_file.unknown(name, list(fields), prefix.rstrip('.'))}"
+            )
         field = fields[name]
         if dataclasses.is_dataclass(field.type):
-            built[name] = _build(field.type, value, prefix=f"{key}.")
+            built[name] = _build(field.type, value, prefix=f"{prefix}{name}.")
             continue
-        built[name] = value = _typed(value, field.default, f"config.{key}")
+        built[name] = value = config_file.typed(value, field.default, key)
         least, choices = field.metadata["least"], field.metadata["choices"]
         if least is not None and value < least:
-            raise ConfigError(f"config.{key}={value}: must be at least {least}")
+            raise ConfigError(f"{key}={value}: must be at least {least}")
         if choices and value not in choices:
-            raise ConfigError(f"config.{key}={value!r}: must be one of {', '.join(choices)}")
+            raise ConfigError(f"{key}={value!r}: must be one of {', '.join(choices)}")
     return kind(**built)
+
+
+_SHARES = (  # options that are a share of something
+    "model.dropout",
+    "model.attention_dropout",
+    "model.region_dropout",
+    "pretraining.word_probability",
+    "pretraining.region_probability",
+    "pretraining.region_replaced",
+    "optimizer.b1",
+    "optimizer.b2",
+)
 
 
 def _check_together(config: Config) -> None:
     """Contradictions between options; each message names both sides and the remedy."""
-    model, data, train, optimizer = config.model, config.data, config.train, config.optimizer
-    mesh, task = config.mesh, config.pretraining
+    options = flat(config)
+    for key in _SHARES:
+        if options[key] > 1:
+            raise ConfigError(f"config.{key}={options[key]}: a share, must be at most 1")
+    _check_model(config)
+    _check_data(config)
+    _check_rhythm(config)
+
+
+def _check_model(config: Config) -> None:
+    model, mesh = config.model, config.mesh
     if model.hidden % model.heads:
         raise ConfigError(
-            f"config.model.heads={model.heads} does not divide config.model.hidden={model.hidden}"
+            f"config.model.heads={model.heads} does not divide config.model.hidden={model.hidden};"
+            f" the nearest that does: {nearest_divisor(model.hidden, model.heads)}"
         )
-    if model.heads % mesh.tensor:
-        raise ConfigError(
-            f"config.mesh.tensor={mesh.tensor} does not divide config.model.heads={model.heads};"
-            f" the nearest that does: {nearest_divisor(model.heads, mesh.tensor)}"
-        )
+    for key, size in (("model.heads", model.heads), ("model.mlp", model.mlp)):
+        if size % mesh.tensor:
+            raise ConfigError(
+                f"config.mesh.tensor={mesh.tensor} does not divide config.{key}={size};"
+                f" the nearest that does: {nearest_divisor(size, mesh.tensor)}"
+            )
     if mesh.data == 0:
-        raise ConfigError(
-            "config.mesh.data=0: give a number of devices, or -1 for all that are left"
-        )
+        raise ConfigError("config.mesh.data=0: give a number of devices, or -1 for all others")
     if model.layers % model.unroll:
         raise ConfigError(
-            f"config.model.unroll={model.unroll} does not divide config.model.layers={model.layers}"
+            f"config.model.unroll={model.unroll} does not divide config.model.layers="
+            f"{model.layers}; the nearest that does: {nearest_divisor(model.layers, model.unroll)}"
         )
+
+
+def _check_data(config: Config) -> None:
+    data, accumulation = config.data, config.train.accumulation
+    for key, sources in (("train", data.train), ("validation", data.validation)):
+        for source in sources:
+            if not _is_source(source):
+                raise ConfigError(
+                    f"config.data.{key}: expected (directory, weight above 0) for each source,"
+                    f' such as (("data/captions", 1.0),); found {source!r}'
+                )
+    if not data.train:
+        raise ConfigError(
+            'config.data.train is empty: name prepared sets, such as (("data/captions", 1.0),);'
+            " python -m vlbert_jax.prepare --help tells how to make them"
+        )
+    if data.rows_per_batch % accumulation:
+        raise ConfigError(
+            f"config.data.rows_per_batch={data.rows_per_batch} does not divide into"
+            f" config.train.accumulation={accumulation} micro-batches; the nearest that does:"
+            f" {nearest_multiple(data.rows_per_batch, accumulation)} rows"
+        )
+    shards = max(config.mesh.data, 1) * config.mesh.fsdp
+    for key, rows in (
+        ("data.rows_per_batch", data.rows_per_batch // accumulation),
+        ("eval.rows_per_batch", config.eval.rows_per_batch),
+    ):
+        if rows % shards:
+            per = f" / config.train.accumulation={accumulation}" if key.startswith("data") else ""
+            raise ConfigError(
+                f"config.{key}: {rows} rows{per} do not divide over config.mesh.data x"
+                f" config.mesh.fsdp = {shards} devices; the nearest that do:"
+                f" {nearest_multiple(rows, shards)}"
+            )
+    if data.packing and data.text_slots + 1 > data.row_slots:
+        raise ConfigError(
+            f"config.data.text_slots={data.text_slots} and [END] do not fit in"
+            f" config.data.row_slots={data.row_slots}; raise row_slots to"
+            f" {data.text_slots + 1} or more"
+        )
+    if data.text_slots + 2 > config.model.positions:
+        raise ConfigError(
+            f"config.data.text_slots={data.text_slots} needs {data.text_slots + 2} positions,"
+            f" config.model.positions={config.model.positions}; raise positions or lower text_slots"
+        )
+
+
+def _is_source(source: Any) -> bool:
+    if not (isinstance(source, tuple) and len(source) == 2):
+        return False
+    directory, weight = source
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    return isinstance(directory, str) and is_number and 0 < weight < math.inf
+
+
+def _check_rhythm(config: Config) -> None:
+    train, warmup = config.train, config.optimizer.warmup_steps
     if bool(train.total_steps) == bool(train.total_epochs):
         raise ConfigError(
             f"config.train.total_steps={train.total_steps} and config.train.total_epochs="
             f"{train.total_epochs}: set exactly one of them above 0"
         )
-    if train.total_steps and optimizer.warmup_steps >= train.total_steps:
+    if train.total_steps:
+        check_warmup(warmup, train.total_steps)
+    if config.eval.every_steps and not config.data.validation:
         raise ConfigError(
-            f"config.optimizer.warmup_steps={optimizer.warmup_steps} leaves none of"
-            f" config.train.total_steps={train.total_steps} for the falling part; lower the warm-up"
+            f"config.eval.every_steps={config.eval.every_steps}, but config.data.validation is"
+            " empty: name a set to evaluate on, or set every_steps to 0"
         )
-    if data.rows_per_batch % train.accumulation:
+    if not config.checkpoint.best_metric.startswith("accuracy/"):
         raise ConfigError(
-            f"config.data.rows_per_batch={data.rows_per_batch} does not divide into"
-            f" config.train.accumulation={train.accumulation} micro-batches; the nearest that"
-            f" does: {nearest_multiple(data.rows_per_batch, train.accumulation)} rows"
+            f"config.checkpoint.best_metric={config.checkpoint.best_metric!r}: the highest value"
+            " is kept, so it must be an accuracy, such as accuracy/mlm_caption"
         )
-    shards = max(mesh.data, 1) * mesh.fsdp
-    for key, rows in (
-        ("data.rows_per_batch", data.rows_per_batch // train.accumulation),
-        ("eval.rows_per_batch", config.eval.rows_per_batch),
-    ):
-        if rows % shards:
-            raise ConfigError(
-                f"config.{key}: {rows} rows a micro-batch do not divide over mesh.data x mesh.fsdp"
-                f" = {shards} devices; the nearest that do: {nearest_multiple(rows, shards)}"
-            )
-    if data.text_slots + 1 > data.row_slots:
+
+
+def check_warmup(warmup: int, total: int) -> None:
+    """For `total_epochs`, whose number of updates is known once the data are open.
+
+    Raises:
+      ConfigError: the warm-up leaves no update for the falling part of the schedule.
+    """
+    if warmup >= total:
         raise ConfigError(
-            f"config.data.text_slots={data.text_slots} and [END] do not fit in"
-            f" config.data.row_slots={data.row_slots}; raise row_slots"
+            f"config.optimizer.warmup_steps={warmup} leaves none of the run's {total} updates for"
+            " the falling part of the schedule; lower warmup_steps or lengthen the run"
         )
-    if data.text_slots + 2 > model.positions:
-        raise ConfigError(
-            f"config.data.text_slots={data.text_slots} needs {data.text_slots + 2} positions,"
-            f" config.model.positions={model.positions}"
-        )
-    for key in ("word_probability", "region_probability", "region_replaced"):
-        if getattr(task, key) > 1:
-            raise ConfigError(f"config.pretraining.{key}={getattr(task, key)}: a share, at most 1")
-    for key, sources in (("train", data.train), ("validation", data.validation)):
-        for source in sources:
-            if len(source) != 2 or not isinstance(source[0], str) or not float(source[1]) > 0:
-                raise ConfigError(f"config.data.{key}: {source!r} is not (directory, weight > 0)")
 
 
 def nearest_multiple(number: int, factor: int) -> int:
