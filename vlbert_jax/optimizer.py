@@ -4,6 +4,7 @@ Read by the train step. Everything is an optax transformation; the learning rate
 handed in, so that it depends on the step alone.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -59,7 +60,9 @@ def make(config: Optimizer) -> optax.GradientTransformationExtraArgs:
         mu = jax.tree.map(lambda m, g: config.b1 * m + (1 - config.b1) * g, state.mu, gradients)
         nu = jax.tree.map(lambda v, g: config.b2 * v + (1 - config.b2) * g * g, state.nu, gradients)
         t = count.astype(rate.dtype)
-        adam_rate = rate * jnp.sqrt(1 - config.b2**t) / (1 - config.b1**t)
+        # 1 - b^t by expm1: in float32, 1 - 0.999 would keep four digits only.
+        correction1, correction2 = (-jnp.expm1(t * math.log(b)) for b in (config.b1, config.b2))
+        adam_rate = rate * jnp.sqrt(correction2) / correction1
         decay = rate * config.weight_decay
 
         def step(p, m, v):
