@@ -291,12 +291,11 @@ def _check_model(config: Config) -> None:
             f"config.model.heads={model.heads} does not divide config.model.hidden={model.hidden};"
             f" the nearest that does: {nearest_divisor(model.hidden, model.heads)}"
         )
-    for key, size in (("model.heads", model.heads), ("model.mlp", model.mlp)):
-        if size % mesh.tensor:
-            raise ConfigError(
-                f"config.mesh.tensor={mesh.tensor} does not divide config.{key}={size};"
-                f" the nearest that does: {nearest_divisor(size, mesh.tensor)}"
-            )
+    if model.heads % mesh.tensor:
+        raise ConfigError(
+            f"config.mesh.tensor={mesh.tensor} does not divide config.model.heads={model.heads};"
+            f" the nearest that does: {nearest_divisor(model.heads, mesh.tensor)}"
+        )
     if mesh.data == 0:
         raise ConfigError("config.mesh.data=0: give a number of devices, or -1 for all others")
     if model.layers % model.unroll:
