@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vlbert_jax.model.dropout import dropout
+from vlbert_jax.model.layers import wide_einsum
 
 
 def attend(
@@ -72,11 +73,8 @@ def _attend_in_windows(query, key, value, sequence, window, rate, rng):
 
 def _weigh(query, key, value, query_sequence, key_sequence, rate, rng):
     """softmax(query . key / sqrt(d)) . value over key slots of the query's sequence."""
-    softmax_dtype = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum(
-        "...qhd,...khd->...hqk", query, key, preferred_element_type=softmax_dtype
-    ) * (query.shape[-1] ** -0.5)
+    scores = wide_einsum("...qhd,...khd->...hqk", query, key) * query.shape[-1] ** -0.5
     same = query_sequence[..., None, :, None] == key_sequence[..., None, None, :]
-    weights = jax.nn.softmax(jnp.where(same, scores, jnp.finfo(softmax_dtype).min), axis=-1)
+    weights = jax.nn.softmax(jnp.where(same, scores, jnp.finfo(scores.dtype).min), axis=-1)
     dropped = dropout(weights, rate, rng).astype(value.dtype)
     return jnp.einsum("...hqk,...khd->...qhd", dropped, value), weights

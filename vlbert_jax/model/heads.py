@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vlbert_jax.model.layers import layer_norm, linear
+from vlbert_jax.model.layers import layer_norm, linear, wide_einsum
 
 
 class WordHead(nn.Module):
@@ -24,12 +24,7 @@ class WordHead(nn.Module):
         x = nn.gelu(linear(self.hidden, self.std, self.dtype, "transform")(x), approximate=False)
         x = layer_norm(self.dtype, "norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,))
-        logits = jnp.einsum(
-            "bkh,vh->bkv",
-            x,
-            table.astype(self.dtype),
-            preferred_element_type=jnp.promote_types(self.dtype, jnp.float32),
-        )
+        logits = wide_einsum("bkh,vh->bkv", x, table.astype(self.dtype))
         beyond = (0, table.shape[0] - self.vocabulary)
         return logits + jnp.pad(bias, beyond, constant_values=-1e9)
 

@@ -1,4 +1,6 @@
-"""The two layers that everything is made of, with the release's initial values and eps."""
+"""The pieces that everything is made of, with the release's initial values and eps."""
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -30,3 +32,25 @@ def uniform(bound: float) -> jax.nn.initializers.Initializer:
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -bound, bound
     )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def wide_einsum(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Einsum of narrow operands whose result keeps float32, as softmax and losses need it.
+
+    Its backward pass multiplies in the operands' dtype; einsum's own would multiply in float32.
+    """
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.einsum(subscripts, a, b, preferred_element_type=wide)
+
+
+def _wide_einsum_forward(subscripts, a, b):
+    return wide_einsum(subscripts, a, b), (a, b)
+
+
+def _wide_einsum_backward(subscripts, operands, cotangent):
+    _, vjp = jax.vjp(functools.partial(jnp.einsum, subscripts), *operands)
+    return vjp(cotangent.astype(operands[0].dtype))
+
+
+wide_einsum.defvjp(_wide_einsum_forward, _wide_einsum_backward)
