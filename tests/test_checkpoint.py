@@ -185,7 +185,7 @@ def save_and_train_on(checkpointer):
         time.sleep(0.01)
 
 
-@pytest.mark.filterwarnings("ignore:.*Event loop is closed:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_is_heard_at_the_next_step_check(tmp_path):
     """A limit on the size of files stands in for the disk; the last good checkpoint stays."""
     checkpointer = checkpoint.Checkpointer(tmp_path, keep=1)
