@@ -319,23 +319,21 @@ def _check_data(config: Config) -> None:
             'config.data.train is empty: name prepared sets, such as (("data/captions", 1.0),);'
             " python -m vlbert_jax.prepare --help tells how to make them"
         )
-    if data.rows_per_batch % accumulation:
-        raise ConfigError(
-            f"config.data.rows_per_batch={data.rows_per_batch} does not divide into"
-            f" config.train.accumulation={accumulation} micro-batches; the nearest that does:"
-            f" {nearest_multiple(data.rows_per_batch, accumulation)} rows"
-        )
     shards = max(config.mesh.data, 1) * config.mesh.fsdp
-    for key, rows in (
-        ("data.rows_per_batch", data.rows_per_batch // accumulation),
-        ("eval.rows_per_batch", config.eval.rows_per_batch),
+    of_batch = "config.mesh.data x config.mesh.fsdp"
+    for key, rows, parts, product in (
+        (
+            "data.rows_per_batch",
+            data.rows_per_batch,
+            shards * accumulation,
+            f"{of_batch} x config.train.accumulation",
+        ),
+        ("eval.rows_per_batch", config.eval.rows_per_batch, shards, of_batch),
     ):
-        if rows % shards:
-            per = f" / config.train.accumulation={accumulation}" if key.startswith("data") else ""
+        if rows % parts:
             raise ConfigError(
-                f"config.{key}: {rows} rows{per} do not divide over config.mesh.data x"
-                f" config.mesh.fsdp = {shards} devices; the nearest that do:"
-                f" {nearest_multiple(rows, shards)}"
+                f"config.{key}={rows} does not divide by {product} = {parts};"
+                f" the nearest that does: {nearest_multiple(rows, parts)}"
             )
     if data.packing and data.text_slots + 1 > data.row_slots:
         raise ConfigError(

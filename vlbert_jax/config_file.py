@@ -61,7 +61,7 @@ def _explain(error: Exception) -> str:
     """One line: where in the config file the error arose, and what ConfigDict or Python says."""
     message = str(error.args[0]) if error.args else ""
     near = re.search(r'Did you mean "(.+)" instead of "(.+)"', message)
-    locked = re.match(r'Key "(.+)" does not exist', message)
+    locked = re.search(r'Key "(.+)" does not exist', message)
     wrong_type = re.match(
         r"Could not override field '(.+)' \(reference\)\. (.*) is of original", message
     )

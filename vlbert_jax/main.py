@@ -8,7 +8,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from absl import app
+from absl import app, flags, logging
 from absl.flags import argparse_flags
 
 from vlbert_jax import config as config_lib
@@ -59,6 +59,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(rest)
     arguments.overrides = overrides
     arguments.unknown = unknown
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.ERROR  # libraries chat at INFO, absl's default
     return arguments
 
 
@@ -72,9 +74,10 @@ def main(arguments: argparse.Namespace) -> int:
             return 0
         # Imported here so that a wrong option is told before jax and the data libraries load.
         from vlbert_jax import train
-        from vlbert_jax.prepare import made_world
 
         if config.data.made_world:
+            from vlbert_jax.prepare import made_world
+
             made_world.ensure(config.data.made_world)
         return train.run(config, arguments.workdir, allow_change=arguments.allow_change)
     except (ConfigError, DataError) as error:
