@@ -1,0 +1,150 @@
+"""Is a raw record fit to be trained on? Every record passes here before it is written.
+
+What is wrong for certain makes the record bad (`problems`); what is unusual but harmless is
+counted (`notes`), and what a person should look at is said (`warnings`).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from vlbert_jax.prepare.raw import RawCaption
+
+LARGEST = float(np.finfo(np.float16).max)
+CLASS_SUM = 0.1  # a region target counts where |sum - 1| is below (SPEC.md "Pre-training")
+
+
+@dataclasses.dataclass
+class Findings:
+    """What `caption` found.
+
+    Attributes:
+      problems: (field, what was found and expected) of each fault; any makes the record bad.
+      notes: names of things that are counted.
+      warnings: sentences for a person to read.
+    """
+
+    problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def caption(raw: RawCaption, width: int | None, classes: int | None) -> Findings:
+    """Checks one image-text record.
+
+    Args:
+      raw: the record.
+      width: region width of the set; None: no record with regions came before.
+      classes: class scores of a region in the set (0: it has none); None: likewise.
+    """
+    found = Findings()
+    n = len(raw.boxes)
+    if raw.width < 1 or raw.height < 1:
+        found.problems.append(
+            ("size", f"picture of {raw.width}×{raw.height} pixels; expected at least 1×1")
+        )
+    for name, rows in (("features", raw.features), ("classes", raw.classes)):
+        if rows is not None and len(rows) != n:
+            found.problems.append((name, f"{len(rows)} rows for {n} boxes"))
+    if n == 0:
+        found.notes.append("without_regions")
+    else:
+        _widths(raw, width, classes, found)
+    _numbers("boxes", raw.boxes, found)
+    _numbers("features", raw.features, found)
+    if raw.classes is not None:
+        _numbers("classes", raw.classes, found)
+    if not found.problems and n:
+        _boxes(raw, found)
+        _values(raw, found)
+    return found
+
+
+def clamped(raw: RawCaption) -> np.ndarray:
+    """[n, 4] float32 boxes. Where one leaves the picture (by at most a pixel), all are cut to it.
+
+    The last pixel is w - 1. Boxes between w - 1 and w are no fault (the detector's frame is
+    finer than the picture's) and stay as they are, as in the release.
+    """
+    boxes = np.asarray(raw.boxes, np.float32).reshape(-1, 4)
+    if not len(boxes) or not _outside(boxes, raw):
+        return boxes
+    last = np.array([raw.width - 1, raw.height - 1] * 2, np.float32)
+    return np.clip(boxes, 0, last)
+
+
+def _outside(boxes: np.ndarray, raw: RawCaption) -> bool:
+    return bool((boxes < 0).any() or (boxes >= [raw.width, raw.height] * 2).any())
+
+
+def _widths(raw: RawCaption, width: int | None, classes: int | None, found: Findings) -> None:
+    here = raw.features.shape[1]
+    if width is not None and here != width:
+        found.problems.append(("features", f"{here} numbers a region; the set has {width}"))
+    here = 0 if raw.classes is None else raw.classes.shape[1]
+    if classes is not None and here != classes:
+        found.problems.append(("classes", f"{here} class scores a region; the set has {classes}"))
+
+
+def _numbers(name: str, rows: np.ndarray, found: Findings) -> None:
+    if np.isfinite(rows).all():
+        return
+    region, element = np.argwhere(~np.isfinite(rows))[0].tolist()
+    value = rows[region, element]
+    found.problems.append(
+        (name, f"region {region}, element {element} is {value}; expected finite numbers")
+    )
+
+
+def _boxes(raw: RawCaption, found: Findings) -> None:
+    boxes, size = raw.boxes, f"a {raw.width}×{raw.height} picture"
+    x1, y1, x2, y2 = boxes.T
+    reversed_rows = np.flatnonzero((x2 < x1) | (y2 < y1))
+    if len(reversed_rows):
+        row = int(reversed_rows[0])
+        found.problems.append(
+            (
+                "boxes",
+                f"box {row} is {_show(boxes[row])}: x2 < x1 or y2 < y1; expected corners"
+                " x1, y1, x2, y2 (is it x, y, width, height?)",
+            )
+        )
+    elif boxes.max() <= 1 and boxes.max() > 0 and min(raw.width, raw.height) > 2:
+        found.problems.append(
+            (
+                "boxes",
+                f"all lie within 0..1 in {size}; boxes look like fractions, expected pixels",
+            )
+        )
+    elif boxes.min() < -1 or x2.max() > raw.width + 1 or y2.max() > raw.height + 1:
+        low = f" and start at {boxes.min():g}" if boxes.min() < -1 else ""
+        found.problems.append(
+            (
+                "boxes",
+                f"reach {x2.max():g}×{y2.max():g}{low} in {size}; other frame? expected pixels of"
+                " the original picture",
+            )
+        )
+    else:
+        if _outside(boxes, raw):
+            found.notes.append("boxes_clamped")
+        if ((x2 == x1) | (y2 == y1)).any():
+            found.notes.append("boxes_without_area")
+
+
+def _values(raw: RawCaption, found: Findings) -> None:
+    if (largest := float(np.abs(raw.features).max())) > LARGEST:
+        found.notes.append("extreme_features")
+        found.warnings.append(
+            f"features reach {largest:g}; detectors stay below 100, float16 ends at {LARGEST:g}"
+        )
+    if raw.features.min() < 0:
+        found.notes.append("negative_features")
+    if raw.classes is not None:
+        sums = raw.classes.sum(axis=1, dtype=np.float64)
+        if (np.abs(sums - 1) >= CLASS_SUM).any():
+            found.notes.append("class_sums_off")
+
+
+def _show(numbers: np.ndarray) -> str:
+    return "(" + ", ".join(f"{number:g}" for number in numbers) + ")"

@@ -1,0 +1,55 @@
+"""What a reader yields: one example as its source has it, or what is wrong with it."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class RawCaption:
+    """A caption and the regions of its picture, in the order of the source.
+
+    Attributes:
+      key: name of the record, unique in its split.
+      image_id: name of the picture.
+      caption: the text; words of a list are joined by single blanks.
+      width, height: of the original picture, pixels.
+      boxes: [n, 4] float x1, y1, x2, y2, pixels of the original picture.
+      features: [n, W] float.
+      classes: [n, C] float class scores, or None.
+      where: file and line for messages.
+    """
+
+    key: str
+    image_id: str
+    caption: str
+    width: int
+    height: int
+    boxes: np.ndarray
+    features: np.ndarray
+    classes: np.ndarray | None
+    where: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RawText:
+    """One line of a corpus or one caption without a picture."""
+
+    key: str
+    text: str
+    where: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """A record that cannot be used: the field that is wrong, what was found and expected."""
+
+    key: str
+    field: str
+    reason: str
+    where: str = ""
+
+
+Raw = RawCaption | RawText | Bad
+Records = Iterable[Raw]
