@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vlbert_jax import config
+from vlbert_jax import config, state
+from vlbert_jax.data import rows
 from vlbert_jax.options import ConfigError
 
 # The first rule whose pattern is found in a parameter's path holds. The first axis of a stacked
@@ -56,42 +57,64 @@ def make_mesh(sizes: config.Mesh) -> Mesh:
     )
 
 
-def of_state(mesh: Mesh, shapes: Any) -> Any:
-    """Shardings of a train state (or of parameters), by `RULES`.
+def abstract_state(mesh: Mesh, shapes: Any) -> Any:
+    """Shapes of a train state (or of parameters), each with its sharding by `RULES`.
 
     An axis that does not divide its dimension is left out for that array.
     """
 
-    def sharding(path, leaf):
+    def place(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
-        return NamedSharding(mesh, _fitting(mesh, spec, leaf.shape))
+        return _abstract(leaf, NamedSharding(mesh, _fitting(mesh, spec, leaf.shape)))
 
-    return jax.tree_util.tree_map_with_path(sharding, shapes)
+    return jax.tree_util.tree_map_with_path(place, shapes)
 
 
-def of_batch(mesh: Mesh) -> NamedSharding:
-    """Rows over data and fsdp."""
-    return NamedSharding(mesh, BATCH)
+def abstract_batch(mesh: Mesh, layout: rows.Layout, number: int) -> dict[str, Any]:
+    """Shapes of a global batch of `number` rows, sharded over data and fsdp."""
+    batch = jax.eval_shape(lambda: state.device_fields(rows.empty(layout, number)))
+    return {name: _abstract(leaf, NamedSharding(mesh, BATCH)) for name, leaf in batch.items()}
+
+
+def of(abstract: Any) -> Any:
+    """The shardings of an abstract tree."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """This host's rows of the global batch -> global arrays [B, ...] over the mesh."""
-    return jax.make_array_from_process_local_data(of_batch(mesh), batch)
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, BATCH), batch)
 
 
-def check_rows(mesh: Mesh, rows: int, key: str) -> None:
-    """Refuses a batch that does not divide over the devices.
+def describe(mesh: Mesh) -> str:
+    """Such as "8 cpu (data 4 x fsdp 2 x tensor 1)"."""
+    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    return f"{mesh.size} {mesh.devices.flat[0].device_kind} ({axes})"
+
+
+def check_rows(mesh: Mesh, settings: config.Config) -> None:
+    """Refuses batches that do not divide over the devices.
 
     Raises:
       ConfigError: with both numbers and the nearest that would work.
     """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows % shards:
-        raise ConfigError(
-            f"{key}: {rows} rows do not divide over mesh.data x mesh.fsdp = {shards} devices;"
-            f" the nearest that do: {config.nearest_multiple(rows, shards)}"
-        )
+    training = settings.data.rows_per_batch
+    for key, number, factor in (
+        ("data.rows_per_batch", training, shards * settings.train.accumulation),
+        ("eval.rows_per_batch", settings.eval.rows_per_batch or training, shards),
+    ):
+        if number % factor:
+            raise ConfigError(
+                f"config.{key}={number} does not divide over config.mesh.data x config.mesh.fsdp"
+                f" = {shards} devices x {factor // shards} micro-batches; the nearest that does:"
+                f" {config.nearest_multiple(number, factor)}"
+            )
+
+
+def _abstract(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _fitting(mesh: Mesh, spec: P, shape: tuple[int, ...]) -> P:

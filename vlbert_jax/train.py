@@ -1,5 +1,14 @@
-"""The step."""
+"""Training: the loop and the step, read top to bottom.
 
+Called by main.py. The run folder is claimed, data and devices are opened and checked, the newest
+checkpoint or a fresh state is put on the mesh, the step is compiled; then the loop feeds it.
+Metrics of a step are fetched while the next one runs, so that the device never waits for the host.
+"""
+
+import dataclasses
+import functools
+import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,14 +16,147 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vlbert_jax import losses
+from vlbert_jax import checkpoint, evaluate, losses, run_folder, sharding, state
+from vlbert_jax import config as config_lib
 from vlbert_jax import optimizer as optimizers
 from vlbert_jax.config import Config
+from vlbert_jax.data import pipeline
+from vlbert_jax.interval import Interval
+from vlbert_jax.metrics import Metrics
 from vlbert_jax.model.vlbert import VLBert
 from vlbert_jax.state import TrainState
 from vlbert_jax.terms import Term
 
+DONE, PREEMPTED = 0, 75  # exit codes
+
 Batch = Mapping[str, jax.Array]
+
+
+def run(config: Config, workdir: str, allow_change: bool = False) -> int:
+    """Trains until the last step, continuing what is in `workdir`; returns the exit code.
+
+    Raises:
+      ConfigError, DataError: before any training time is spent.
+    """
+    process, processes = jax.process_index(), jax.process_count()
+    with run_folder.claim(workdir, config, allow_change, process) as changes:
+        # Devices and data.
+        mesh = sharding.make_mesh(config.mesh)
+        sharding.check_rows(mesh, config)
+        data = pipeline.open_training(config, process, processes)
+        validation = pipeline.open_validation(config, process, processes)
+        total_steps = config.train.total_steps or data.steps_in(config.train.total_epochs)
+        config_lib.check_warmup(config.optimizer.warmup_steps, total_steps)
+
+        # The state: this run's newest checkpoint, or fresh.
+        model = state.make_model(config, data.layout)
+        optimizer = optimizers.make(config.optimizer)
+        init = functools.partial(state.init, model, data.layout, optimizer, config.seed)
+        abstract = sharding.abstract_state(mesh, jax.eval_shape(init))
+        checkpointer = checkpoint.Checkpointer(workdir, config.checkpoint.keep)
+        start = checkpointer.latest_step() or 0
+        changes += run_folder.record_environment(
+            workdir, config, data.fingerprints, start, allow_change, process
+        )
+        log = Metrics(workdir, total_steps, start, process)
+        for change in changes:
+            log.say(f"changed: {change}")
+        if start >= total_steps:
+            log.say(f"finished: {workdir} holds all {total_steps:,} steps")
+            return DONE
+        if start:
+            train_state, meta = checkpointer.restore(abstract)
+        else:
+            train_state, meta = jax.jit(init, out_shardings=sharding.of(abstract))(), {}
+        log.say(
+            f"{state.count_params(train_state.params, config.model):,} parameters on"
+            f" {sharding.describe(mesh)}; batch of {config.data.rows_per_batch} rows x"
+            f" {data.layout.slots} slots; peak rate {config.optimizer.peak_lr:g}, warm-up"
+            f" {config.optimizer.warmup_steps:,} of {total_steps:,} steps; from step {start:,}"
+        )
+
+        # The step, compiled.
+        began = time.perf_counter()
+        terms = data.layout.terms
+        train_step = jax.jit(
+            make_step(config, model, optimizer, terms, total_steps),
+            donate_argnums=0,
+            out_shardings=(sharding.of(abstract), None),
+        )
+        abstract_batch = sharding.abstract_batch(mesh, data.layout, config.data.rows_per_batch)
+        train_step = train_step.lower(abstract, abstract_batch).compile()
+        eval_step = evaluate.make_step(model, terms)
+        log.say(f"compiled the step in {time.perf_counter() - began:.1f} s")
+
+        preemption = _Preemption()
+        interval = Interval(
+            log,
+            workdir,
+            data.records_of,
+            config.train.stop_after_nonfinite,
+            meta.get("interval"),
+        )
+        batches = data.batches(start, total_steps)
+        step = start
+        while step < total_steps:
+            began = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - began
+            on_device = sharding.put_batch(mesh, state.device_fields(batch))
+            with jax.transfer_guard("disallow"):
+                train_state, metrics = train_step(train_state, on_device)
+            step += 1
+            interval.add(step, metrics, batch, waited)
+            log.progress(step)
+            checkpointer.raise_if_failed()
+
+            last = step == total_steps
+            stopping = preemption.noticed and not last
+            if last or step % config.train.log_every_steps == 0:
+                interval.write(step)
+            evaluating = not stopping and (last or _due(step, config.eval.every_steps))
+            saving = last or stopping or _due(step, config.checkpoint.every_steps)
+            if not (evaluating or saving):
+                continue
+            interval.settle()
+            meta = {
+                "config": dataclasses.asdict(config),
+                "data": data.fingerprints,
+                "interval": interval.sums,
+            }
+            if evaluating and validation:
+                values = evaluate.evaluate(
+                    eval_step, train_state.params, validation.batches(), terms, mesh
+                )
+                log.write(step, "validation", values)
+                value = values[config.checkpoint.best_metric]
+                checkpointer.save_best(step, train_state, meta, value)
+            if saving:
+                checkpointer.save(step, train_state, meta)
+            if stopping:
+                checkpointer.close()
+                log.say(f"preempted: step {step:,} is saved; the same command continues")
+                return PREEMPTED
+            interval.restart_clock()
+        checkpointer.close()
+        log.say(f"finished: {total_steps:,} steps in {workdir}")
+        log.close()
+        return DONE
+
+
+class _Preemption:
+    """Notes SIGTERM, so that the loop can end the step, save and exit."""
+
+    def __init__(self):
+        self.noticed = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_) -> None:
+        self.noticed = True
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def make_step(
