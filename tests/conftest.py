@@ -38,7 +38,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
     reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for reason in (SLOW, NOT_THERE):
         if left_out := sum(reason in text for text in reasons):
-            terminalreporter.write_line(f"left out: {left_out} tests, {reason}", yellow=True)
+            tests = "1 test" if left_out == 1 else f"{left_out} tests"
+            terminalreporter.write_line(f"left out: {tests}, {reason}", yellow=True)
 
 
 @pytest.fixture

@@ -251,22 +251,18 @@ def kill_around_saves(workdir, times, seed):
     moments = random.Random(seed)
     saved = 0
     for _ in range(times):
-        run = subprocess.Popen(
-            [sys.executable, "-c", _ENDLESS, str(workdir)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=pathlib.Path(__file__).parent.parent,
-        )
-        try:
-            word, step = run.stdout.readline().split()
-            assert word == "start", "the run did not come up again"
-            assert int(step) >= saved
-            for _ in range(moments.randint(1, 5)):
-                saving = int(run.stdout.readline().split()[1])
-            time.sleep(moments.uniform(0, 0.05))
-        finally:
-            run.send_signal(signal.SIGKILL)
-            run.wait()
+        command = [sys.executable, "-c", _ENDLESS, str(workdir)]
+        root = pathlib.Path(__file__).parent.parent
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as run:
+            try:
+                word, step = run.stdout.readline().split()
+                assert word == "start", "the run did not come up again"
+                assert int(step) >= saved
+                for _ in range(moments.randint(1, 5)):
+                    saving = int(run.stdout.readline().split()[1])
+                time.sleep(moments.uniform(0, 0.05))
+            finally:
+                run.send_signal(signal.SIGKILL)
         saved = checkpoint.latest_step(workdir) or 0
         assert saved >= saving - 1, "the save before the last one was complete"
         if saved:

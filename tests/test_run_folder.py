@@ -101,23 +101,18 @@ def test_the_second_run_is_told_who_holds_the_folder(tmp_path, config):
         "import sys; from vlbert_jax import run_folder; from vlbert_jax.config import Config\n"
         "with run_folder.claim(sys.argv[1], Config()): print('held', flush=True); sys.stdin.read()"
     )
-    root = pathlib.Path(__file__).parent.parent
-    holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=root,
-    )
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        match = rf"in use by process {holder.pid} on .+ since 20"
-        with pytest.raises(ConfigError, match=match), run_folder.claim(tmp_path, Config()):
-            pass
-        with run_folder.claim(tmp_path, Config(), process=1):
-            pass  # other processes of one run do not lock
-    finally:
-        holder.kill()
-        holder.wait()
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=pathlib.Path(__file__).parent.parent, **pipes) as holder:
+        try:
+            assert holder.stdout.readline() == b"held\n"
+            match = rf"in use by process {holder.pid} on .+ since 20"
+            with pytest.raises(ConfigError, match=match), run_folder.claim(tmp_path, Config()):
+                pass
+            with run_folder.claim(tmp_path, Config(), process=1):
+                pass  # other processes of one run do not lock
+        finally:
+            holder.kill()
     with run_folder.claim(tmp_path, Config()):
         pass  # a killed run holds nothing
 
