@@ -90,6 +90,10 @@ class PreparedSet:
                 f" {self.directory}`, prepare it anew if it is damaged"
             ) from error
 
+    def shard_records(self, shard: int) -> int:
+        """Number of records that file `shard` really holds."""
+        return self._reader(shard).num_records()
+
     def _reader(self, shard: int) -> array_record_module.ArrayRecordReader:
         if self._process != os.getpid():  # after a fork: a reader's threads stay behind
             self._open()

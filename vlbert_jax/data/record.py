@@ -50,7 +50,7 @@ class Text:
 
 
 class Form(NamedTuple):
-    """What all records of a set share.
+    """What all records of a set share; while the first split is written, None is "not known yet".
 
     Attributes:
       kind: "captions" or "text".
@@ -61,17 +61,17 @@ class Form(NamedTuple):
 
     kind: str
     feature_dtype: str = "float16"
-    region_width: int = 0
-    region_classes: int = 0
+    region_width: int | None = 0
+    region_classes: int | None = 0
 
 
 def to_bytes(record: Caption | Text) -> bytes:
     """The record as stored; `from_bytes` is the inverse."""
-    fields = {"key": record.key.encode(), "pieces": record.pieces, "word": record.word}
+    fields = {"key": record.key, "pieces": record.pieces, "word": record.word}
     if isinstance(record, Caption):
         fields |= {
-            "image_id": record.image_id.encode(),
-            "caption": record.caption.encode(),
+            "image_id": record.image_id,
+            "caption": record.caption,
             "size": np.array([record.width, record.height], "<i4"),
             "boxes": record.boxes,
             "features": record.features,
@@ -112,7 +112,9 @@ def from_bytes(data: bytes, form: Form) -> Caption | Text:
     )
 
 
-def _feature(value: bytes | np.ndarray) -> tf_feature_pb2.Feature:
-    if isinstance(value, np.ndarray):
+def _feature(value: str | np.ndarray) -> tf_feature_pb2.Feature:
+    if isinstance(value, str):
+        value = value.encode(errors="replace")  # half of a surrogate pair, from a broken JSON file
+    else:
         value = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
     return tf_feature_pb2.Feature(bytes_list=tf_feature_pb2.BytesList(value=[value]))

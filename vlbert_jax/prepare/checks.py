@@ -73,6 +73,13 @@ def clamped(raw: RawCaption) -> np.ndarray:
     return np.clip(boxes, 0, last)
 
 
+def stored(numbers: np.ndarray, dtype: str) -> np.ndarray:
+    """`numbers` in the dtype of the set; what float16 cannot hold becomes its largest number."""
+    if dtype == "float16":
+        numbers = np.clip(numbers, -LARGEST, LARGEST)
+    return numbers.astype(dtype)
+
+
 def _outside(boxes: np.ndarray, raw: RawCaption) -> bool:
     return bool((boxes < 0).any() or (boxes >= [raw.width, raw.height] * 2).any())
 
@@ -136,7 +143,8 @@ def _values(raw: RawCaption, found: Findings) -> None:
     if (largest := float(np.abs(raw.features).max())) > LARGEST:
         found.notes.append("extreme_features")
         found.warnings.append(
-            f"features reach {largest:g}; detectors stay below 100, float16 ends at {LARGEST:g}"
+            f"features reach {largest:g}; detectors stay below 100, and float16 (the default) stores"
+            f" at most {LARGEST:g}"
         )
     if raw.features.min() < 0:
         found.notes.append("negative_features")

@@ -1,0 +1,136 @@
+"""Command: other people's files -> a prepared set, and its verification.
+
+First in the flow, once for each set: reader -> `writer.py`. Training reads what this leaves.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from vlbert_jax.options import DataError
+from vlbert_jax.prepare import verify, writer
+from vlbert_jax.prepare.readers import (
+    captions_csv,
+    captions_tsv,
+    text,
+    vlbert_conceptual_captions,
+    vlbert_corpus,
+)
+
+READERS = {
+    "vlbert_conceptual_captions": vlbert_conceptual_captions,
+    "vlbert_corpus": vlbert_corpus,
+    "text": text,
+    "captions_tsv": captions_tsv,
+    "captions_csv": captions_csv,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0 done, 2 wrong data or arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "verify":
+            return _verify(options)
+        if options.command == "synthetic":
+            return _synthetic(options)
+        return _prepare(options)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vlbert_jax.prepare",
+        description="Prepare a data set once: read, check, tokenize, write.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="READER", title="readers and other commands"
+    )
+    for name, reader in READERS.items():
+        summary = reader.__doc__.splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument(
+            "--input",
+            required=True,
+            action="extend",
+            nargs="+",
+            help="file or folder; several are joined in the order given",
+        )
+        command.add_argument("--output", required=True, help="directory of the prepared set")
+        command.add_argument(
+            "--split",
+            default="train",
+            help="split that the records become; a set that is there gets it added (train)",
+        )
+        command.add_argument(
+            "--on_bad",
+            choices=("stop", "skip"),
+            default="stop",
+            help="bad records: list them all and write nothing, or leave them out (stop)",
+        )
+        command.add_argument(
+            "--features",
+            choices=("float16", "float32"),
+            default="",
+            help="dtype of stored features and class scores (float16)",
+        )
+        command.add_argument(
+            "--vocabulary", default="", help="WordPiece vocabulary, one piece a line (BERT uncased)"
+        )
+    command = commands.add_parser("synthetic", help="the made world of demo and tests")
+    command.add_argument("--output", required=True, help="directory of the made world")
+    command = commands.add_parser("verify", help="read a prepared set whole and check it")
+    command.add_argument("directory", help="directory of the prepared set")
+    return parser
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    reader = READERS[options.command]
+    set_ = writer.write_set(
+        options.output,
+        reader.KIND,
+        {options.split: reader.read(options.input, options.split)},
+        reader=options.command,
+        vocabulary=options.vocabulary,
+        feature_dtype=options.features,
+        on_bad=options.on_bad,
+        progress=True,
+    )
+    print(_summary(options.output, options.split, set_))
+    return 0
+
+
+def _synthetic(options: argparse.Namespace) -> int:
+    from vlbert_jax.prepare import made_world
+
+    made_world.prepare(options.output)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    table, problems = verify.verify(options.directory)
+    print(table)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+def _summary(output: str, split: str, set_: dict[str, Any]) -> str:
+    part = set_["splits"][split]
+    numbers = [f"{part[name]:,} {name}" for name in ("records", "pieces", "words", "regions")]
+    left_out = [f"{part['bad_records']:,} bad records left out"] if part["bad_records"] else []
+    counts = [f"{name} {count:,}" for name, count in part["counts"].items()]
+    lines = [
+        f"{output}: split {split}, {set_['kind']}, {', '.join(numbers)},"
+        f" {part['bytes'] / 1e6:,.1f} MB",
+        *left_out,
+        *([f"counted: {', '.join(counts)}"] if counts else []),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

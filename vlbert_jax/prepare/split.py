@@ -1,0 +1,239 @@
+"""The records of one split on their way to disk: checked, tokenized, written in order.
+
+`writer.py` calls `write` once a split and puts what it returns into set.json.
+"""
+
+import collections
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from vlbert_jax.data import prepared
+from vlbert_jax.data.record import Caption, Form, Text, to_bytes
+from vlbert_jax.data.tokenizer import Tokenizer
+from vlbert_jax.options import DataError
+from vlbert_jax.prepare import checks
+from vlbert_jax.prepare.raw import Bad, RawCaption, RawText, Records
+
+SHARD_BYTES = 2**31  # three million pictures make some hundred files, few enough to hold open
+LISTED = 1000  # bad records after which a stopped run looks no further
+WARNED = 20  # warnings printed; all are counted
+STORED = "group_size:1,uncompressed"  # one record a read; reading zstd is three times slower
+
+
+class SplitWriter:
+    """One split.
+
+    Attributes:
+      form: of the set; region_width and region_classes are None until a record shows them.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        split: str,
+        form: Form,
+        tokenizer: Tokenizer,
+        on_bad: str,
+        progress: bool,
+    ):
+        self.folder, self.split, self.form, self.tokenizer = folder, split, form, tokenizer
+        self.stop, self.progress = on_bad == "stop", progress
+        self._bad: list[Bad] = []
+        self._bad_records = self._warnings = 0
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._keys: set[str] = set()
+
+    def write(self, raws: Records) -> dict[str, Any]:
+        """Writes all records; returns the split's part of set.json.
+
+        Raises:
+          DataError: bad records that are not to be skipped, or no usable record.
+        """
+        shards, meter = _Shards(self.folder, self.split), _Meter(self.split, self.progress)
+        lengths = []
+        for raw in raws:
+            meter.step(shards.bytes, self._bad_records)
+            record = self._record(raw)
+            if record is None or (self._bad and self.stop):  # a stopped run only looks on
+                continue
+            words = int(record.word[-1]) + 1 if len(record.word) else 0
+            regions = len(record.boxes) if isinstance(record, Caption) else 0
+            lengths.append((len(record.pieces), words, regions))
+            shards.write(to_bytes(record))
+        meter.end(shards.bytes, self._bad_records)
+        if self._bad and self.stop:
+            raise DataError(self._list_of_bad(f"of {meter.records:,}"))
+        if not lengths:
+            raise DataError(
+                f"split {self.split}: no usable record among the {meter.records:,} of the input"
+                f" ({self._bad_records:,} bad, {self._counts['without_words']:,} without a word)"
+            )
+        files = shards.close()
+        index = np.array(lengths, np.int32).T
+        np.save(self.folder / prepared.lengths_name(self.split), index)
+        self._write_list_of_bad()
+        totals = index.sum(axis=1, dtype=np.int64).tolist()
+        hashes = [file["sha256"] for file in files]
+        return {
+            "records": index.shape[1],
+            **dict(zip(("pieces", "words", "regions"), totals, strict=True)),
+            "bytes": shards.bytes,
+            "bad_records": self._bad_records,
+            "counts": {name: count for name, count in sorted(self._counts.items()) if count},
+            "fingerprint": fingerprint(self.form.kind, self.tokenizer.fingerprint, hashes),
+            "shard_lengths": [file["records"] for file in files],
+            "shard_sha256": hashes,
+        }
+
+    def _record(self, raw: RawCaption | RawText | Bad) -> Caption | Text | None:
+        """The record to store; None where there is none."""
+        if isinstance(raw, Bad):
+            self._found_bad([raw])
+            return None
+        if isinstance(raw, RawText):
+            pieces, word = self.tokenizer.encode(raw.text)
+            if not len(pieces):
+                self._counts["without_words"] += 1
+                return None
+            return Text(raw.key, pieces, word)
+        found = checks.caption(raw, self.form.region_width, self.form.region_classes)
+        if found.problems:
+            self._found_bad([Bad(raw.key, *problem, raw.where) for problem in found.problems])
+            return None
+        self._note(raw, found)
+        if len(raw.boxes):
+            classes = 0 if raw.classes is None else raw.classes.shape[1]
+            self.form = self.form._replace(
+                region_width=raw.features.shape[1], region_classes=classes
+            )
+        pieces, word = self.tokenizer.encode(raw.caption)
+        self._counts["without_words"] += not len(pieces)
+        return Caption(
+            key=raw.key,
+            image_id=raw.image_id,
+            caption=raw.caption,
+            pieces=pieces,
+            word=word,
+            width=raw.width,
+            height=raw.height,
+            boxes=checks.clamped(raw),
+            features=checks.stored(raw.features, self.form.feature_dtype),
+            classes=None
+            if raw.classes is None
+            else checks.stored(raw.classes, self.form.feature_dtype),
+        )
+
+    def _note(self, raw: RawCaption, found: checks.Findings) -> None:
+        self._counts.update(found.notes)
+        self._counts["repeated_keys"] += raw.key in self._keys
+        self._keys.add(raw.key)
+        for warning in found.warnings:
+            self._warnings += 1
+            if self._warnings <= WARNED:
+                more = "; further warnings are only counted" * (self._warnings == WARNED)
+                print(f"warning: {_name(raw)}: {warning}{more}", file=sys.stderr)
+
+    def _found_bad(self, bad: list[Bad]) -> None:
+        self._bad += bad
+        self._bad_records += 1
+        if self.stop and self._bad_records >= LISTED:
+            raise DataError(self._list_of_bad("and perhaps more"))
+
+    def _list_of_bad(self, of: str) -> str:
+        lines = [f"  {_name(each)}: {each.field}: {each.reason}" for each in self._bad]
+        return "\n".join(
+            [
+                f"split {self.split}: {self._bad_records:,} bad records {of}, nothing written:",
+                *lines,
+                "mend them, or leave them out with --on_bad=skip",
+            ]
+        )
+
+    def _write_list_of_bad(self) -> None:
+        if self.stop:
+            return
+        lines = [json.dumps(vars(bad), ensure_ascii=False) + "\n" for bad in self._bad]
+        file = self.folder / prepared.bad_records_name(self.split)
+        file.write_text("".join(lines), "utf-8")
+
+
+def fingerprint(kind: str, vocabulary: str, shard_hashes: list[str]) -> str:
+    """Hash of a split's content: same records, same fingerprint, wherever they lie."""
+    return hashlib.sha256(json.dumps([kind, vocabulary, shard_hashes]).encode()).hexdigest()[:16]
+
+
+def hash_record(shard: "hashlib._Hash", data: bytes) -> None:
+    """Adds one stored record to the running hash of its shard."""
+    shard.update(len(data).to_bytes(8, "little"))
+    shard.update(data)
+
+
+class _Shards:
+    """Records -> ArrayRecord files of at most `SHARD_BYTES` each."""
+
+    def __init__(self, folder: pathlib.Path, split: str):
+        self.folder, self.split, self.bytes = folder, split, 0
+        self._files: list[dict[str, Any]] = []
+        self._writer: array_record_module.ArrayRecordWriter | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._writer and self._size + len(data) > SHARD_BYTES:
+            self._end_file()
+        if not self._writer:
+            file = str(self.folder / f"{self.split}-{len(self._files)}")
+            self._writer = array_record_module.ArrayRecordWriter(file, STORED)
+            self._size, self._records, self._hash = 0, 0, hashlib.sha256()
+        self._writer.write(data)
+        hash_record(self._hash, data)
+        self._size += len(data)
+        self._records += 1
+        self.bytes += len(data)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Ends the last file, gives all their final names; {"records", "sha256"} of each."""
+        self._end_file()
+        for number in range(len(self._files)):
+            name = prepared.shard_name(self.split, number, len(self._files))
+            os.rename(self.folder / f"{self.split}-{number}", self.folder / name)
+        return self._files
+
+    def _end_file(self) -> None:
+        self._writer.close()
+        self._writer = None
+        self._files.append({"records": self._records, "sha256": self._hash.hexdigest()})
+
+
+class _Meter:
+    """A line on stderr, rewritten on a terminal: records, records per second, bytes."""
+
+    def __init__(self, split: str, on: bool):
+        self.split, self.on, self.records = split, on, 0
+        self.start = self.last = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def step(self, size: int, bad: int) -> None:
+        self.records += 1
+        if self.on and time.monotonic() - self.last > (0.5 if self.terminal else 10):
+            self._say(size, bad, end="\r" if self.terminal else "\n")
+
+    def end(self, size: int, bad: int) -> None:
+        if self.on:
+            self._say(size, bad, end="\n")
+
+    def _say(self, size: int, bad: int, end: str) -> None:
+        self.last = time.monotonic()
+        rate = self.records / max(self.last - self.start, 1e-9)
+        line = f"{self.split}: {self.records:,} records, {rate:,.0f}/s, {size / 1e9:.2f} GB"
+        print(f"{line}, {bad:,} bad" if bad else line, file=sys.stderr, end=end, flush=True)
+
+
+def _name(raw: RawCaption | RawText | Bad) -> str:
+    return f"{raw.where}, record {raw.key}" if raw.where else f"record {raw.key}"
