@@ -70,6 +70,9 @@ def test_released_recipe():
         assert (config.optimizer.eps, config.optimizer.weight_decay) == (1e-6, 1e-4)
         assert config.optimizer.clip_norm == 10
         assert config.data.text_slots == 64
+    sizes = ("layers", "hidden", "heads", "mlp")
+    assert [getattr(base.model, name) for name in sizes] == [12, 768, 12, 3072]
+    assert [getattr(large.model, name) for name in sizes] == [24, 1024, 16, 4096]
     assert base.optimizer.warmup_steps == large.optimizer.warmup_steps == 16_000
     assert captions.optimizer.warmup_steps == 8_000
     assert [weight for _, weight in base.data.train] == [1.0, 1.0]

@@ -87,6 +87,12 @@ def test_a_config_of_another_version_of_the_package(tmp_path, config):
     (tmp_path / "config.json").write_text(json.dumps(old))
     with run_folder.claim(tmp_path, config) as changes:
         assert changes == []
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with (
+        pytest.raises(ConfigError, match=r"optimizer\.clip_norm: 10\.0 -> 1\.0"),
+        run_folder.claim(tmp_path, changed(config, optimizer={"clip_norm": 1.0})),
+    ):
+        pass
     old["optimizer"]["nesterov"] = True
     (tmp_path / "config.json").write_text(json.dumps(old))
     with (
