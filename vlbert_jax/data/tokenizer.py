@@ -1,8 +1,10 @@
 """Text -> BERT's uncased word pieces, with the word that each piece belongs to.
 
-Runs when data is prepared (`prepare/writer.py`) and where a text is asked at hand. Words are those
+Runs when data is prepared (`prepare/split.py`) and where a text is given by hand. Words are those
 of BERT's basic tokenizer (SPEC.md "Pre-training"): text cleaned, lower case, accents off,
-punctuation and CJK characters apart; pieces by greedy longest match (Hugging Face tokenizers).
+punctuation and CJK characters apart. They are made here and not by Hugging Face's normalizer,
+which differs: it splits [MASK] and its like, lower-cases a final Σ to σ instead of ς, and does not
+know marks, signs and ideographs newer than its tables. Pieces by greedy longest match are its own.
 """
 
 import hashlib
@@ -42,9 +44,13 @@ class Tokenizer:
                 f"vocabulary {path}: no such file; give a file with one word piece a line, or"
                 " leave it empty for BERT's uncased one"
             )
-        self.vocabulary = path.read_text("utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        self.vocabulary = [line.removesuffix("\r") for line in lines]
         self.size = len(self.vocabulary)
         ids = {piece: number for number, piece in enumerate(self.vocabulary)}
+        if len(ids) < self.size:
+            twice = next(piece for n, piece in enumerate(self.vocabulary) if ids[piece] != n)
+            raise DataError(f"vocabulary {path}: {twice!r} stands in it twice; ids would shift")
         if missing := [piece for piece in SPECIAL if piece not in ids]:
             raise DataError(f"vocabulary {path}: lacks {', '.join(missing)}")
         self.unk, self.sep, self.pad, self.cls, self.mask = (ids[piece] for piece in SPECIAL)

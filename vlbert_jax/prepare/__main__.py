@@ -121,7 +121,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _summary(output: str, split: str, set_: dict[str, Any]) -> str:
     part = set_["splits"][split]
     numbers = [f"{part[name]:,} {name}" for name in ("records", "pieces", "words", "regions")]
-    left_out = [f"{part['bad_records']:,} bad records left out"] if part["bad_records"] else []
+    left_out = [f"bad records left out: {part['bad_records']:,}"] if part["bad_records"] else []
     counts = [f"{name} {count:,}" for name, count in part["counts"].items()]
     lines = [
         f"{output}: split {split}, {set_['kind']}, {', '.join(numbers)},"

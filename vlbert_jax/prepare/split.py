@@ -145,13 +145,13 @@ class SplitWriter:
         self._bad += bad
         self._bad_records += 1
         if self.stop and self._bad_records >= LISTED:
-            raise DataError(self._list_of_bad("and perhaps more"))
+            raise DataError(self._list_of_bad("so far, looked no further"))
 
     def _list_of_bad(self, of: str) -> str:
         lines = [f"  {_name(each)}: {each.field}: {each.reason}" for each in self._bad]
         return "\n".join(
             [
-                f"split {self.split}: {self._bad_records:,} bad records {of}, nothing written:",
+                f"split {self.split}: nothing written, bad records: {self._bad_records:,} {of}",
                 *lines,
                 "mend them, or leave them out with --on_bad=skip",
             ]

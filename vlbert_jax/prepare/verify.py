@@ -14,6 +14,7 @@ from vlbert_jax.prepare import checks
 from vlbert_jax.prepare.raw import RawCaption
 from vlbert_jax.prepare.split import fingerprint, hash_record
 
+TOTALS = ("records", "pieces", "words", "regions")
 LISTED = 20  # problems of a split that are spelled out
 
 
@@ -31,14 +32,14 @@ def verify(directory: str | os.PathLike) -> tuple[str, list[str]]:
     rows, problems = [], []
     for split, part in description["splits"].items():
         found, counts = _split(directory, split, part)
-        numbers = [part[name] for name in ("records", "pieces", "words", "regions", "bad_records")]
+        numbers = [part[name] for name in (*TOTALS, "bad_records")]
         row = [split, *(f"{number:,}" for number in numbers), f"{part['bytes'] / 1e6:,.1f}"]
         rows.append([*row, part["fingerprint"], f"{len(found)} problems" if found else "good"])
         rows += [["", f"{name} {count:,}"] for name, count in sorted(counts.items())]
         problems += [f"{directory}, split {split}: {problem}" for problem in found[:LISTED]]
         if len(found) > LISTED:
             problems.append(f"{directory}, split {split}: {len(found) - LISTED:,} problems more")
-    head = "split records pieces words regions left_out MB fingerprint result".split()
+    head = ["split", *TOTALS, "left_out", "MB", "fingerprint", "result"]
     return f"{directory}: {description['kind']}\n{_table([head, *rows])}", problems
 
 
@@ -81,7 +82,7 @@ def _split(
             )
         hashes.append(shard_hash.hexdigest())
         first += length
-    totals = dict(zip(("pieces", "words", "regions"), index.sum(axis=1).tolist(), strict=True))
+    totals = dict(zip(TOTALS[1:], index.sum(axis=1).tolist(), strict=True))
     problems += [
         f"{total:,} {name} by the lengths index, {part[name]:,} by set.json"
         for name, total in totals.items()
