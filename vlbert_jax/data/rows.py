@@ -17,7 +17,7 @@ row stands in the README; the meaning of the fields is below.
   region_replaced  [B, R] bool   is its appearance hidden from the model
   item_id          [B, I] int64  the record of each item, -1 none; stays on the host
   <term>_slot      [B, K] int32  the slots that the term's head reads
-  <term>_label     [B, K] int32, or <term>_target [B, K, C] float32
+  <term>_label     [B, K] int32, or <term>_target [B, K, C], floats as they travel
   <term>_weight    [B, K] float32  0 where there is no target
 """
 
@@ -73,7 +73,7 @@ class Layout:
     Attributes:
       slots, regions, items: L, R and I.
       region_width, region_classes: numbers of a region's appearance, of its distribution.
-      feature_dtype: "float16" or "float32".
+      feature_dtype: "float16" or "float32", of features and distributions.
       terms: the task's terms, each with its capacity K.
     """
 
@@ -102,7 +102,8 @@ def empty(layout: Layout, rows: int) -> Batch:
         targets = (rows, term.capacity)
         batch[f"{name}_slot"] = np.zeros(targets, np.int32)
         if term.loss == "distribution":
-            batch[f"{name}_target"] = np.zeros((*targets, layout.region_classes), np.float32)
+            target = (*targets, layout.region_classes)
+            batch[f"{name}_target"] = np.zeros(target, layout.feature_dtype)
         else:
             batch[f"{name}_label"] = np.zeros(targets, np.int32)
         batch[f"{name}_weight"] = np.zeros(targets, np.float32)
@@ -153,3 +154,14 @@ def pack(items: Sequence[Item], batch: Batch, row: int) -> int:
             filled[name] = last
         slot, region, sequence = end, region_end, sequence + int(item.sequence.max())
     return left_out
+
+
+def fill(batch: Batch) -> dict[str, float]:
+    """Share of the batch's slots, regions and places of each term that are in use."""
+    used = {"slots": batch["sequence"] > 0, "regions": batch["region_valid"]}
+    used |= {
+        name.removesuffix("_weight"): weight > 0
+        for name, weight in batch.items()
+        if name.endswith("_weight")
+    }
+    return {name: float(np.mean(each)) for name, each in used.items()}
