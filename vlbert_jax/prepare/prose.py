@@ -20,7 +20,7 @@ _HISTORY = re.compile(
     r" version [\d.]+)?: |CPython implementation detail: |Note: |See also: |\[\d+\] "
 )
 _PLAIN = re.compile(r"[(‘“'\"]*([A-Za-z][A-Za-z’'/-]*|\d+)[.,;:!?)’”'\"…]*|[–—-]")
-_COMMON = frozenset("a an and as be by for if in is it its not of or that the this to".split())
+_COMMON = re.compile(r"a|an|and|as|be|by|for|if|in|is|it|its|not|of|or|that|the|this|to")
 
 
 def passages() -> tuple[list[str], list[str]]:
@@ -48,7 +48,7 @@ def _prose(block: str) -> str:
     text = _without_markup(text)
     tokens = text.split()
     plain = sum(_PLAIN.fullmatch(token) is not None for token in tokens)
-    common = sum(token.lower() in _COMMON for token in tokens)
+    common = sum(_COMMON.fullmatch(token.lower()) is not None for token in tokens)
     is_sentence = text[:1].isupper() and text[-1:] in ".:;)?!"
     if not is_sentence or len(tokens) < _LEAST_WORDS or common < 2:
         return ""
