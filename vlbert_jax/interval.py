@@ -67,12 +67,10 @@ class Interval:
         """
         self.settle()
         self._pending = step, metrics
-        now = time.perf_counter()
-        self._timed["seconds"] += now - self._clock
+        self._tick()
         self._timed["waited"] += waited
         self._timed["steps"] += 1
         self._timed["examples"] += int((batch[rows.ITEM_ID] >= 0).sum()) * jax.process_count()
-        self._clock = now
         self.sums["steps"] += 1
         self.sums["filled"] += float(np.mean(batch["sequence"] > 0))
 
@@ -87,7 +85,8 @@ class Interval:
         step, metrics = self._pending
         self._pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not values["finite"]:
+        self._tick()
+        if not values.pop("finite"):
             self._skip(step, values)
             return
         self.sums["skipped_in_a_row"] = 0
@@ -127,6 +126,11 @@ class Interval:
     def restart_clock(self) -> None:
         """Leaves the time since the last step (evaluation, a save) out of the rates."""
         self._clock = time.perf_counter()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._timed["seconds"] += now - self._clock
+        self._clock = now
 
     def _skip(self, step: int, values: Mapping[str, float]) -> None:
         self.sums["skipped"] += 1

@@ -20,11 +20,11 @@ from vlbert_jax import checkpoint, evaluate, losses, run_folder, sharding, state
 from vlbert_jax import config as config_lib
 from vlbert_jax import optimizer as optimizers
 from vlbert_jax.config import Config
-from vlbert_jax.data import pipeline
 from vlbert_jax.interval import Interval
 from vlbert_jax.metrics import Metrics
 from vlbert_jax.model.vlbert import VLBert
 from vlbert_jax.state import TrainState
+from vlbert_jax.tasks import task
 from vlbert_jax.terms import Term
 
 DONE, PREEMPTED = 0, 75  # exit codes
@@ -43,8 +43,8 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
         # Devices and data.
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_rows(mesh, config)
-        data = pipeline.open_training(config, process, processes)
-        validation = pipeline.open_validation(config, process, processes)
+        data = task.open_training(config, process, processes)
+        validation = task.open_validation(config, process, processes)
         total_steps = config.train.total_steps or data.steps_in(config.train.total_epochs)
         config_lib.check_warmup(config.optimizer.warmup_steps, total_steps)
 
