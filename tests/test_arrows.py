@@ -16,11 +16,11 @@ MAY_IMPORT = {
     "terms": set(),
     "config_file": {"options"},
     "config": BELOW | {"config_file", "tasks"},
-    "data": BELOW | {"config"},
+    "data": BELOW,
     "tasks": BELOW | {"data"},
     "model": BELOW | {"config"},
     "losses": BELOW,
-    "prepare": BELOW | {"config", "data"},
+    "prepare": BELOW | {"data"},
 }
 COMMANDS = {"main", "report"}  # nothing imports them
 

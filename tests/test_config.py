@@ -149,6 +149,7 @@ STOPS = [
     ("train.accumulation=5", "x config.train.accumulation = 5; the nearest that does: 30"),
     ("eval.every_steps=5", "config.data.validation is empty"),
     ("checkpoint.best_metric=loss", "the highest value is kept, so it must be an accuracy"),
+    ("checkpoint.best_metric=accuracy/relation", "accuracy/mlm_caption, accuracy/mlm_text"),
     ("data.row_slots=32", "raise row_slots to 65 or more"),
     ("data.text_slots=511", "511 needs 513 positions, config.model.positions=512"),
 ]  # fmt: skip

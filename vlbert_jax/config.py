@@ -17,6 +17,7 @@ import ml_collections
 from vlbert_jax import config_file
 from vlbert_jax.options import ConfigError, option
 from vlbert_jax.tasks.pretraining import Options as Pretraining
+from vlbert_jax.tasks.pretraining import terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,10 +371,11 @@ def _check_rhythm(config: Config) -> None:
             f"config.eval.every_steps={config.eval.every_steps}, but config.data.validation is"
             " empty: name a set to evaluate on, or set every_steps to 0"
         )
-    if not config.checkpoint.best_metric.startswith("accuracy/"):
+    metrics = [f"accuracy/{term}" for term in terms(config.pretraining, config.model, [0] * 4, 1)]
+    if config.checkpoint.best_metric not in metrics:
         raise ConfigError(
             f"config.checkpoint.best_metric={config.checkpoint.best_metric!r}: the highest value"
-            " is kept, so it must be an accuracy, such as accuracy/mlm_caption"
+            f" is kept, so it must be an accuracy of this run: {', '.join(metrics)}"
         )
 
 
