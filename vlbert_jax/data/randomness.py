@@ -47,7 +47,7 @@ def shuffled(place: np.ndarray, size: int, *numbers: Numbers) -> np.ndarray:
     A permutation with random access (a Feistel network that walks on while it is outside), so
     that a corpus of any length is shuffled anew at each pass without a table in memory.
     """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    half = max(4, ((size - 1).bit_length() + 1) // 2)  # fewer bits would mix too little
     low = (1 << half) - 1
 
     def permute(x: np.ndarray, key: np.ndarray) -> np.ndarray:  # of 0..4**half - 1

@@ -20,9 +20,12 @@ def order(classes: np.ndarray) -> np.ndarray:
 
 
 def resized(width: int, height: int, longest: int = LONG) -> tuple[int, int]:
-    """Width and height of the picture whose short side is 600, unless the long one passes `longest`."""
+    """Width and height with a short side of 600, or less so that the long one is <= `longest`.
+
+    At least 1, which only matters where a picture is a thousand times longer than it is wide.
+    """
     short, long = min(width, height), max(width, height)
-    new_short = SHORT if SHORT * long <= longest * short else longest * short // long
+    new_short = SHORT if SHORT * long <= longest * short else max(1, longest * short // long)
     new_long = new_short * long // short
     return (new_short, new_long) if width < height else (new_long, new_short)
 

@@ -156,12 +156,6 @@ def pack(items: Sequence[Item], batch: Batch, row: int) -> int:
     return left_out
 
 
-def fill(batch: Batch) -> dict[str, float]:
-    """Share of the batch's slots, regions and places of each term that are in use."""
-    used = {"slots": batch["sequence"] > 0, "regions": batch["region_valid"]}
-    used |= {
-        name.removesuffix("_weight"): weight > 0
-        for name, weight in batch.items()
-        if name.endswith("_weight")
-    }
-    return {name: float(np.mean(each)) for name, each in used.items()}
+def filled(batch: Batch) -> tuple[float, float]:
+    """Shares of a batch's slots and regions that are in use."""
+    return float(np.mean(batch["sequence"] > 0)), float(np.mean(batch["region_valid"]))
