@@ -1,9 +1,15 @@
 """What all tests share: simulated devices, strict arrays, public files, and what was left out."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports jax; children inherit it
+if "VLBERT_TESTS_COMPILED" not in os.environ:  # workers of pytest-xdist share their parent's
+    os.environ["VLBERT_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="vlbert-compiled-")
+    atexit.register(shutil.rmtree, os.environ["VLBERT_TESTS_COMPILED"], ignore_errors=True)
 
 import hypothesis
 import jax

@@ -104,8 +104,15 @@ def command(config: pathlib.Path, workdir: pathlib.Path, *overrides: str) -> lis
 
 
 def environment(devices: int = 1, **extra: str) -> dict[str, str]:
-    """For a process of its own with that many simulated devices."""
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **extra}
+    """For a process of its own with that many simulated devices; what one compiles, all reuse."""
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COMPILATION_CACHE_DIR": os.environ["VLBERT_TESTS_COMPILED"],
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **extra,
+    }
 
 
 def run(config, workdir, *overrides, devices: int = 1, code: int = 0) -> str:
