@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -129,12 +128,9 @@ def test_stop_lists_all_and_writes_nothing(tmp_path):
 def test_stop_gives_up_after_many(tmp_path, monkeypatch):
     monkeypatch.setattr(split_writer, "LISTED", 7)
 
-    def endless():
-        while True:
-            yield Bad("key", "field", "reason")
-
+    many = (Bad("key", "field", "reason") for _ in range(100))
     with pytest.raises(DataError, match="bad records: 7 so far, looked no further"):
-        write_set(tmp_path / "set", "captions", {"train": endless()}, "made")
+        write_set(tmp_path / "set", "captions", {"train": many}, "made")
 
 
 def test_skip_names_and_counts(tmp_path):
@@ -233,9 +229,11 @@ def test_killed_in_the_middle(tmp_path):
 def test_the_lock_is_real(tmp_path):
     """The error of two at once comes from the lock, not from the directory that is there."""
     (tmp_path / "set.incomplete").mkdir()
+    (tmp_path / "set.incomplete" / "train-7").touch()  # left by a run that was killed
     with open(tmp_path / "set.incomplete" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another process"):
             write_set(tmp_path / "set", "text", {"train": records.lines("a")}, "made")
     write_set(tmp_path / "set", "text", {"train": records.lines("a")}, "made")
-    assert not os.path.exists(tmp_path / "set.incomplete")
+    assert beside(tmp_path / "set") == ["set"]
+    assert not (tmp_path / "set" / "train-7").exists()

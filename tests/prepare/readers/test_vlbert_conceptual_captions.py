@@ -175,7 +175,7 @@ def test_neither_archive_nor_folder(tmp_path):
 
 
 def b64(*shape):
-    return base64.b64encode(np.ones(shape, "<f4").tobytes()).decode()
+    return base64.b64encode(np.full(shape, 5, "<f4").tobytes()).decode()
 
 
 @pytest.fixture
@@ -216,6 +216,7 @@ def test_features_without_class_scores(example):
         (dict(num_boxes=-1), "num_boxes", "expected a number of at least 0"),
         (dict(boxes="not base64!"), "boxes", "no base64"),
         (dict(boxes=b64(1, 4)[:-3]), "boxes", "no base64"),
+        (dict(boxes=b64(1, 4)[:8] + "!" + b64(1, 4)[8:]), "boxes", "no base64"),
         (dict(boxes=7), "boxes", "no base64"),
         (dict(features=b64(1, 1024)), "features", "0 rows of 2048 float32 and a bit"),
         (dict(classes=b64(2, 1601)), "classes", "2 rows of 1601 float32; num_boxes is 1"),
@@ -235,6 +236,13 @@ def test_lines_that_are_no_examples(tmp_path):
     assert reasons[0] == "has no 'frcnn'; found caption"
     assert reasons[1] == "JSON holds a list; expected an object"
     assert reasons[2].startswith("no JSON (")
+
+
+def test_half_a_surrogate_pair(example, tmp_path):
+    """JSON can say it, UTF-8 cannot."""
+    raw = example({"caption": "a \ud83d dog"})
+    write_set(tmp_path / "set", "captions", {"train": [raw]}, "test")
+    assert open_set(tmp_path / "set")[0].caption == "a ? dog"
 
 
 def test_pieces_are_those_of_the_tokenizer(tmp_path):
