@@ -175,3 +175,9 @@ def test_real_prose(public_files):
     lines = [line for line in file.read_text("utf-8").split("\n") if line.strip()]
     assert len(lines) == 271
     assert sum(len(BERT.encode(line)[0]) for line in lines) == 24977
+
+
+@pytest.mark.public_files
+def test_the_shipped_vocabulary_is_the_public_one(public_files):
+    public = public_files / "vocab" / "bert_base_uncased_vocab.txt"
+    assert tokenizer.SHIPPED.read_bytes() == public.read_bytes()

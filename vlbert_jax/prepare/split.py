@@ -170,7 +170,7 @@ def fingerprint(kind: str, vocabulary: str, shard_hashes: list[str]) -> str:
     return hashlib.sha256(json.dumps([kind, vocabulary, shard_hashes]).encode()).hexdigest()[:16]
 
 
-def hash_record(shard: "hashlib._Hash", data: bytes) -> None:
+def hash_record(shard: Any, data: bytes) -> None:
     """Adds one stored record to the running hash of its shard."""
     shard.update(len(data).to_bytes(8, "little"))
     shard.update(data)
