@@ -77,8 +77,8 @@ class Data:
     rows_per_batch: int = option(32, "rows of the global batch of one update", least=1)
     packing: bool = option(True, "several examples share a row; False: one example a row")
     row_slots: int = option(512, "slots of a packed row, L", least=8)
-    row_regions: int = option(0, "regions of a packed row, R; 0: 0.6 of the slots", least=0)
-    open_rows: int = option(64, "rows that first fit keeps open while packing", least=1)
+    row_regions: int = option(0, "regions of a row, R; 0: what 99 % of the rows need", least=0)
+    open_rows: int = option(64, "rows that packing keeps open for examples that fit", least=1)
     text_slots: int = option(
         64,
         "an example's text + regions, and a text-only example's pieces, are cut to this",

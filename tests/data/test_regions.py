@@ -89,6 +89,7 @@ def test_size_rule():
     assert regions.resized(1200, 600) == (1000, 500)
     assert regions.resized(600, 1200) == (500, 1000)
     assert regions.resized(500, 500) == (600, 600)
+    assert regions.resized(1500, 700) == (998, 466)  # rounded down twice
     assert regions.resized(1, 1) == (600, 600)
     assert regions.resized(3, 5000)[0] == 1
     assert regions.resized(2400, 1200, longest=1200) == (1200, 600)

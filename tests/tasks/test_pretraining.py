@@ -389,31 +389,42 @@ def test_terms():
     }
 
 
-@pytest.mark.parametrize("candidates", [9, 64, 300])
+@pytest.mark.parametrize("fullest", [9, 64, 300])
 @pytest.mark.parametrize("probability", [0.0, 0.15, 0.5, 1.0])
-def test_places_suffice(candidates, probability):
-    """Words of one or two pieces: what 20,000 rows draw stays within the places."""
+def test_places_suffice(fullest, probability):
+    """A tenth of the words of two pieces: what 100,000 rows draw stays within the places."""
+    candidates = np.tile([fullest, fullest // 3 * 2, fullest // 3], 33_334)
     places = pretraining.places(candidates, probability)
-    assert places <= max(candidates, 8)
-    assert places % 8 == 0 or places == candidates
     rng = np.random.default_rng(0)
-    double = (rng.random((20_000, candidates // 3)) < probability).sum(axis=1) * 2
-    single = candidates - candidates // 3 * 2
-    drawn = double + (rng.random((20_000, single)) < probability).sum(axis=1)
-    assert drawn.max() <= max(places, candidates if probability == 1 else 0)
+    double, single = candidates // 11, candidates - candidates // 11 * 2
+    drawn = 2 * rng.binomial(double, probability) + rng.binomial(single, probability)
+    assert drawn.max() <= places <= max(fullest, 8)
+    assert places % 8 == 0 or places == fullest
+    if probability == 0.15 and fullest == 300:
+        assert drawn.max() + 24 > places  # and no more than needed
+
+
+def test_rare_full_rows_cost_few_places():
+    """A row in a hundred thousand does not decide, one in ten does."""
+    usual = np.full(100_000, 100)
+    rare, often = usual.copy(), usual.copy()
+    rare[:1], often[:10_000] = 300, 300
+    assert pretraining.places(usual, 0.15) == 40
+    assert pretraining.places(rare, 0.15) < pretraining.places(often, 0.15)
+    assert pretraining.places(often, 0.15) >= 80
 
 
 def test_layout_of_packed_rows():
     task = made_sets.make_task(made_sets.captions(9), made_sets.texts(9), data=dict(row_slots=256))
     loads = np.zeros((4, 1000), int)
     loads[pretraining.REGIONS] = np.arange(1000) // 10
-    loads[pretraining.CAPTION_WORDS, 5] = 80
-    loads[pretraining.TEXT_WORDS, 7] = 190
+    loads[pretraining.CAPTION_WORDS] = 80
+    loads[pretraining.TEXT_WORDS] = 190
     layout = task.layout(loads)
     assert (layout.slots, layout.items) == (256, 64)
     assert layout.regions == 104  # 99 % of the rows need 98, to a multiple of 8
-    assert layout.terms["mlm_caption"].capacity == pretraining.places(80, 0.15)
-    assert layout.terms["mlm_text"].capacity == pretraining.places(190, 0.15)
+    assert layout.terms["mlm_caption"].capacity == pretraining.places(np.array([80]), 0.15) == 32
+    assert layout.terms["mlm_text"].capacity == pretraining.places(np.array([190]), 0.15) == 64
     assert (layout.region_width, layout.region_classes) == (made_sets.WIDTH, made_sets.CLASSES)
     few = task.layout(np.zeros((4, 10), int))
     assert few.regions == 1 + task.sources.sets[0].regions.max()

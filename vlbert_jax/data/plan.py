@@ -194,17 +194,15 @@ def _mixed(lengths: tuple[int, ...], weights: tuple[float, ...], seed: int, epoc
     records, turns, times = [], [], []
     first_record = 0
     for source, (length, weight) in enumerate(zip(lengths, weights, strict=True)):
-        # Time counts examples of the first set. Those of another set come at regular times,
-        # half a period after the start of the run.
+        # Time counts examples of the first set; those of the others come at a regular rate.
         rate = Fraction(weight) / Fraction(weights[0])
-        offset = Fraction(1 if source else 0, 2)
-        begin, end = (math.ceil(e * lengths[0] * rate - offset) for e in (epoch, epoch + 1))
+        begin, end = (math.ceil(e * lengths[0] * rate) for e in (epoch, epoch + 1))
         place = np.arange(begin, end)
         turn = place // length
         record = randomness.shuffled(place % length, length, seed, turn, source, randomness.ORDER)
         records.append(first_record + record)
         turns.append(turn)
-        times.append((place + float(offset)) / float(rate))
+        times.append(place / float(rate))
         first_record += length
     order = np.argsort(np.concatenate(times), kind="stable")
     return Examples(np.concatenate(records)[order], np.concatenate(turns)[order])

@@ -19,6 +19,7 @@ from vlbert_jax.terms import Term
 RELATED = 0.5  # share of captions that keep their own picture, in the relation task
 COUNTED = 0.1  # a region target counts where its scores sum to 1 within this
 LEAST_TEXT = 2  # tokens that the cut leaves: [CLS] and [SEP]
+SURPLUS = 1e-6  # share of rows that may have more targets than places
 SMALLEST = 4  # slots of the smallest item: [CLS] [SEP], the whole image, [END]
 EVALUATION_SEED = 0  # validation masks are the same in every run
 
@@ -98,7 +99,7 @@ class Pretraining:
             region_width=self.model.region_width,
             region_classes=self.model.region_classes,
             feature_dtype=self.data.feature_dtype,
-            terms=terms(self.options, self.model, loads.max(axis=1), items),
+            terms=terms(self.options, self.model, loads, items),
         )
 
     def item(self, record: int, turn: int) -> rows.Item:
@@ -254,40 +255,45 @@ class Pretraining:
         return asked
 
 
-def terms(options: Options, model: Any, fullest: np.ndarray, items: int) -> dict[str, Term]:
-    """The terms of the loss, with places for the targets of the fullest row.
+def terms(options: Options, model: Any, loads: np.ndarray, items: int) -> dict[str, Term]:
+    """The terms of the loss, with places for the targets of a row.
 
     Args:
       options, model: of the config.
-      fullest: [4] the most that one row holds of what `sizes` measures.
+      loads: [4, rows] what rows hold of that which `sizes` measures.
       items: most items of a row.
     """
     words = options.word_probability
-    found = {
-        "mlm_caption": Term(
-            "words", "label", options.caption_weight, places(fullest[CAPTION_WORDS], words)
-        )
-    }
+    capacity = places(loads[CAPTION_WORDS], words)
+    found = {"mlm_caption": Term("words", "label", options.caption_weight, capacity)}
     if model.text_only:
-        capacity = places(fullest[TEXT_WORDS], words)
+        capacity = places(loads[TEXT_WORDS], words)
         found["mlm_text"] = Term("words", "label", options.text_weight, capacity)
     if options.region_weight:
-        capacity = places(fullest[REGIONS], options.region_probability)
+        capacity = places(loads[REGIONS], options.region_probability)
         found["region_class"] = Term("regions", "distribution", options.region_weight, capacity)
     if model.relation:
         found["relation"] = Term("relation", "label", options.relation_weight, items)
     return found
 
 
-def places(candidates: int, probability: float) -> int:
-    """Places for the targets among so many words or regions: the mean and six deviations.
+def places(candidates: np.ndarray, probability: float) -> int:
+    """Places for the targets of a row, so that one row in a million has more: a multiple of 8.
 
-    Words fall piece by piece together, which makes the variance larger: by 1.1 on captions and
-    on Wikipedia (measured); 1.5 is assumed.
+    The number of targets is taken as normal. Pieces of a word fall together, which makes its
+    variance larger: by 1.1 on captions and on Wikipedia (measured); 1.5 is assumed.
+
+    Args:
+      candidates: [rows] words or regions of each row that may become targets.
     """
-    mean = candidates * probability
-    deviation = math.sqrt(1.5 * mean * max(0, 1 - probability))
-    return max(8, min(_round_up(mean + 6 * deviation), int(candidates)))
+    number, rows_with = np.unique(candidates, return_counts=True)
+    mean = number * probability
+    deviation = np.sqrt(1.5 * mean * (1 - probability)) + 1e-9
+    for capacity in range(8, int(number[-1]), 8):
+        beyond = [math.erfc(x) / 2 for x in (capacity - mean) / (deviation * math.sqrt(2))]
+        if np.dot(beyond, rows_with) < SURPLUS * len(candidates):
+            return capacity
+    return max(8, int(number[-1]))
 
 
 def cut(text: Any, region: Any, limit: int) -> tuple[Any, Any]:
