@@ -6,7 +6,7 @@ batch. Grain runs that function over steps, in a thread or in worker processes, 
 jax backend.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import grain
@@ -54,7 +54,7 @@ class Batches:
     def __init__(
         self,
         task: Task,
-        line,
+        line: Callable[[int], plans.Examples],
         rows_per_batch: int,
         open_rows: int,
         workers: int,
@@ -111,6 +111,7 @@ class Batches:
           DataError: a record cannot be read; where workers read it, as in this process.
         """
         stop = self.plan.batches_in(0) if stop is None else stop
+        self.plan.rows(start)  # counts the epochs before, so that no worker has to
         steps = grain.MapDataset.range(start, stop).map(self.__getitem__)
         if self._workers:
             if not flags.FLAGS.is_parsed():  # Grain asks for its own, outside of commands too

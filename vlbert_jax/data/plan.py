@@ -129,7 +129,7 @@ class Plan:
         return Epoch(Examples(examples.record[order], examples.turn[order]), first, loads)
 
 
-def mixed(lengths: Sequence[int], weights: Sequence[float], seed: int) -> Callable:
+def mixed(lengths: Sequence[int], weights: Sequence[float], seed: int) -> Callable[[int], Examples]:
     """Training: epoch -> one pass over the first set, the other sets mixed in by weight.
 
     Every set is shuffled anew at each of its own passes. The others run on over the epochs of
@@ -142,7 +142,7 @@ def mixed(lengths: Sequence[int], weights: Sequence[float], seed: int) -> Callab
     return functools.partial(_mixed, tuple(lengths), tuple(weights), seed)
 
 
-def in_order(records: int) -> Callable:
+def in_order(records: int) -> Callable[[int], Examples]:
     """Evaluation: every record once, in order, whatever the epoch."""
     return functools.partial(_in_order, records)
 
