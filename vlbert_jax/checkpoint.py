@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
-from vlbert_jax.options import ConfigError
+from vlbert_jax.options import ConfigError, RunError
 
 PyTree = Any
 Meta = dict[str, Any]
@@ -30,7 +30,7 @@ LATEST, BEST = "checkpoints", "best"
 _VALUE = "best_value"  # in the meta of best/: what made it the best
 
 
-class SaveError(RuntimeError):
+class SaveError(RunError):
     """A checkpoint could not be written; the message names the place and the reason."""
 
 

@@ -15,12 +15,9 @@ import numpy as np
 
 from vlbert_jax.data import rows
 from vlbert_jax.metrics import Metrics
+from vlbert_jax.options import RunError
 
 NOT_FINITE = "not_finite.jsonl"  # steps that were skipped, with the keys of their records
-
-
-class NotFinite(RuntimeError):
-    """Too many updates in a row had a loss or gradient that is not finite."""
 
 
 class Interval:
@@ -63,7 +60,7 @@ class Interval:
           waited: seconds that the loop waited for the batch.
 
         Raises:
-          NotFinite: see the class.
+          RunError: too many updates in a row were not finite.
         """
         self.settle()
         self._pending = step, metrics
@@ -78,7 +75,7 @@ class Interval:
         """Waits for the step that was added last, and adds its metrics up.
 
         Raises:
-          NotFinite: see the class.
+          RunError: too many updates in a row were not finite.
         """
         if self._pending is None:
             return
@@ -144,7 +141,7 @@ class Interval:
             f" ({len(records)} in {NOT_FINITE})"
         )
         if self.sums["skipped_in_a_row"] >= self._stop_after:
-            raise NotFinite(
+            raise RunError(
                 f"{what}; {self._stop_after} updates in a row were skipped"
                 " (config.train.stop_after_nonfinite). The newest checkpoint is from before them:"
                 f" look at the records in {self._skipped}, or lower config.optimizer.peak_lr"

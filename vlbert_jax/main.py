@@ -12,9 +12,9 @@ from absl import app, flags, logging
 from absl.flags import argparse_flags
 
 from vlbert_jax import config as config_lib
-from vlbert_jax.options import ConfigError, DataError
+from vlbert_jax.options import ConfigError, DataError, RunError
 
-BAD_INPUT = 2  # exit code
+FAILED, BAD_INPUT = 1, 2  # exit codes
 
 _DESCRIPTION = """\
 Trains VL-BERT. The same command again continues from the newest checkpoint; a finished run
@@ -24,7 +24,7 @@ ends at once.
   python -m vlbert_jax.main --config=configs/base.py:packed --workdir=runs/base \\
       --config.optimizer.peak_lr=1e-4 --config.train.total_epochs=5
 """
-_EPILOG = "exit codes: 0 done, 2 wrong config or data, 75 preempted, state saved"
+_EPILOG = "exit codes: 0 done, 1 failed, 2 wrong config or data, 75 preempted, state saved"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -83,6 +83,9 @@ def main(arguments: argparse.Namespace) -> int:
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""How an option is declared, and the two errors that a user can mend.
+"""How an option is declared, and the errors that are told in one line.
 
 Below everything: `config.py` and the files of `tasks/` declare their options with `option`.
 """
@@ -13,6 +13,10 @@ class ConfigError(ValueError):
 
 class DataError(ValueError):
     """A wrong data set or record; the message names it and the remedy. Exit code 2."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; the message says why, what is saved and what to do. Exit code 1."""
 
 
 def option(default: Any, meaning: str, least: float | None = None, choices: tuple = ()) -> Any:

@@ -9,17 +9,20 @@ import dataclasses
 import functools
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from vlbert_jax import checkpoint, evaluate, losses, run_folder, sharding, state
 from vlbert_jax import config as config_lib
 from vlbert_jax import optimizer as optimizers
 from vlbert_jax.config import Config
+from vlbert_jax.data import rows
 from vlbert_jax.interval import Interval
 from vlbert_jax.metrics import Metrics
 from vlbert_jax.model.vlbert import VLBert
@@ -30,6 +33,7 @@ from vlbert_jax.terms import Term
 DONE, PREEMPTED = 0, 75  # exit codes
 
 Batch = Mapping[str, jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def run(config: Config, workdir: str, allow_change: bool = False) -> int:
@@ -37,22 +41,16 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
 
     Raises:
       ConfigError, DataError: before any training time is spent.
+      RunError: a save failed, or too many updates in a row were not finite.
     """
     process, processes = jax.process_index(), jax.process_count()
     with run_folder.claim(workdir, config, allow_change, process) as changes:
-        # Devices and data.
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_rows(mesh, config)
         data = task.open_training(config, process, processes)
         validation = task.open_validation(config, process, processes)
         total_steps = config.train.total_steps or data.steps_in(config.train.total_epochs)
         config_lib.check_warmup(config.optimizer.warmup_steps, total_steps)
-
-        # The state: this run's newest checkpoint, or fresh.
-        model = state.make_model(config, data.layout)
-        optimizer = optimizers.make(config.optimizer)
-        init = functools.partial(state.init, model, data.layout, optimizer, config.seed)
-        abstract = sharding.abstract_state(mesh, jax.eval_shape(init))
         checkpointer = checkpoint.Checkpointer(workdir, config.checkpoint.keep)
         start = checkpointer.latest_step() or 0
         changes += run_folder.record_environment(
@@ -64,10 +62,22 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
         if start >= total_steps:
             log.say(f"finished: {workdir} holds all {total_steps:,} steps")
             return DONE
+
+        # The state: this run's newest checkpoint, another run's weights, or from scratch.
+        terms = data.layout.terms
+        model = state.make_model(config, data.layout)
+        optimizer = optimizers.make(config.optimizer)
+        init = functools.partial(state.init, model, data.layout, optimizer, config.seed)
+        abstract = sharding.abstract_state(mesh, jax.eval_shape(init))
         if start:
             train_state, meta = checkpointer.restore(abstract)
         else:
             train_state, meta = jax.jit(init, out_shardings=sharding.of(abstract))(), {}
+            if config.init_from:
+                given, _ = checkpoint.restore_params(config.init_from)
+                params, report = state.with_weights(train_state.params, given, config.init_from)
+                train_state = train_state.replace(params=params)
+                log.say(report)
         log.say(
             f"{state.count_params(train_state.params, config.model):,} parameters on"
             f" {sharding.describe(mesh)}; batch of {config.data.rows_per_batch} rows x"
@@ -75,9 +85,7 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
             f" {config.optimizer.warmup_steps:,} of {total_steps:,} steps; from step {start:,}"
         )
 
-        # The step, compiled.
         began = time.perf_counter()
-        terms = data.layout.terms
         train_step = jax.jit(
             make_step(config, model, optimizer, terms, total_steps),
             donate_argnums=0,
@@ -85,10 +93,14 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
         )
         abstract_batch = sharding.abstract_batch(mesh, data.layout, config.data.rows_per_batch)
         train_step = train_step.lower(abstract, abstract_batch).compile()
-        eval_step = evaluate.make_step(model, terms)
         log.say(f"compiled the step in {time.perf_counter() - began:.1f} s")
 
-        preemption = _Preemption()
+        def evaluation(params: Any) -> dict[str, float] | None:
+            if validation is None:
+                return None
+            return evaluate.evaluate(eval_step, params, validation.batches(), terms, mesh)
+
+        eval_step = evaluate.make_step(model, terms)
         interval = Interval(
             log,
             workdir,
@@ -96,63 +108,85 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
             config.train.stop_after_nonfinite,
             meta.get("interval"),
         )
+        meta = {"config": dataclasses.asdict(config), "data": data.fingerprints}
         batches = data.batches(start, total_steps)
-        step = start
-        while step < total_steps:
-            began = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - began
-            on_device = sharding.put_batch(mesh, state.device_fields(batch))
-            with jax.transfer_guard("disallow"):
-                train_state, metrics = train_step(train_state, on_device)
-            step += 1
-            interval.add(step, metrics, batch, waited)
-            log.progress(step)
-            checkpointer.raise_if_failed()
+        try:
+            return _loop(
+                config, mesh, train_state, start, total_steps,
+                batches, train_step, evaluation, interval, checkpointer, log, meta,
+            )  # fmt: skip
+        finally:
+            log.close()
 
-            last = step == total_steps
-            stopping = preemption.noticed and not last
-            if last or step % config.train.log_every_steps == 0:
-                interval.write(step)
-            evaluating = not stopping and (last or _due(step, config.eval.every_steps))
-            saving = last or stopping or _due(step, config.checkpoint.every_steps)
-            if not (evaluating or saving):
-                continue
+
+def _loop(
+    config: Config,
+    mesh: Mesh,
+    train_state: TrainState,
+    step: int,
+    total_steps: int,
+    batches: Iterator[rows.Batch],
+    train_step: Step,
+    evaluation: Callable[[Any], dict[str, float] | None],
+    interval: Interval,
+    checkpointer: checkpoint.Checkpointer,
+    log: Metrics,
+    meta: dict[str, Any],
+) -> int:
+    """Steps, lines, evaluations and checkpoints until the last step or a pre-emption."""
+    preemption = _Preemption()
+    while step < total_steps:
+        began = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - began
+        on_device = sharding.put_batch(mesh, state.device_fields(batch))
+        with jax.transfer_guard("disallow"):
+            train_state, metrics = train_step(train_state, on_device)
+        step += 1
+        interval.add(step, metrics, batch, waited)
+        log.progress(step)
+        checkpointer.raise_if_failed()
+
+        last = step == total_steps
+        stopping = not last and preemption.reached(step)
+        if last or step % config.train.log_every_steps == 0:
+            interval.write(step)
+        if not stopping and (last or _due(step, config.eval.every_steps)):
             interval.settle()
-            meta = {
-                "config": dataclasses.asdict(config),
-                "data": data.fingerprints,
-                "interval": interval.sums,
-            }
-            if evaluating and validation:
-                values = evaluate.evaluate(
-                    eval_step, train_state.params, validation.batches(), terms, mesh
-                )
+            if values := evaluation(train_state.params):
                 log.write(step, "validation", values)
                 value = values[config.checkpoint.best_metric]
                 checkpointer.save_best(step, train_state, meta, value)
-            if saving:
-                checkpointer.save(step, train_state, meta)
-            if stopping:
-                checkpointer.close()
-                log.say(f"preempted: step {step:,} is saved; the same command continues")
-                return PREEMPTED
             interval.restart_clock()
-        checkpointer.close()
-        log.say(f"finished: {total_steps:,} steps in {workdir}")
-        log.close()
-        return DONE
+        if last or stopping or _due(step, config.checkpoint.every_steps):
+            interval.settle()
+            checkpointer.save(step, train_state, {**meta, "interval": interval.sums})
+            interval.restart_clock()
+        if stopping:
+            checkpointer.close()
+            log.say(f"pre-empted: step {step:,} is saved; the same command continues")
+            return PREEMPTED
+    checkpointer.close()
+    log.say(f"finished: {total_steps:,} steps")
+    return DONE
 
 
 class _Preemption:
     """Notes SIGTERM, so that the loop can end the step, save and exit."""
 
     def __init__(self):
-        self.noticed = False
-        signal.signal(signal.SIGTERM, self._note)
+        self._noticed = False
+        if jax.process_count() == 1:  # else jax listens, and tells all processes the same step
+            signal.signal(signal.SIGTERM, self._note)
 
     def _note(self, *_) -> None:
-        self.noticed = True
+        self._noticed = True
+
+    def reached(self, step: int) -> bool:
+        """Is `step` the one to stop after; the same on all processes."""
+        if jax.process_count() == 1:
+            return self._noticed
+        return multihost_utils.reached_preemption_sync_point(step)
 
 
 def _due(step: int, every: int) -> bool:
@@ -165,7 +199,7 @@ def make_step(
     optimizer: optax.GradientTransformationExtraArgs,
     terms: Mapping[str, Term],
     total_steps: int,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Step:
     """One update: (state, global batch) -> (state, metrics), to be jitted.
 
     Targets are counted over the whole global batch first; then each micro-batch adds its share of
