@@ -33,6 +33,28 @@ class RawCaption:
 
 
 @dataclasses.dataclass(frozen=True)
+class RawPicture:
+    """A picture's regions without a caption; `join.py` gives it its captions.
+
+    Attributes:
+      image_id: name of the picture, as its source spells it.
+      width, height: of the original picture, pixels; None where the source does not tell.
+      boxes: [n, 4] float x1, y1, x2, y2, pixels of the original picture; None likewise.
+      features: [n, W] float.
+      classes: [n, C] float class scores, background in column 0, or None.
+      where: file and line for messages.
+    """
+
+    image_id: str
+    width: int | None
+    height: int | None
+    boxes: np.ndarray | None
+    features: np.ndarray
+    classes: np.ndarray | None
+    where: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class RawText:
     """One line of a corpus or one caption without a picture."""
 
@@ -51,5 +73,5 @@ class Bad:
     where: str = ""
 
 
-Raw = RawCaption | RawText | Bad
+Raw = RawCaption | RawPicture | RawText | Bad
 Records = Iterable[Raw]
