@@ -22,7 +22,7 @@ def state_of(directory):
 def test_sets_hold_the_scenes_and_the_prose(small, tmp_path):
     made_world.prepare(str(tmp_path / "world"))
     scenes = list(synthetic.scenes(0, 0, 37))
-    tokenizer = Tokenizer()
+    tokenizer = Tokenizer(str(tmp_path / "world" / made_world.VOCABULARY))
     held_out = list(made_world.held_out())
     assert [scene.number for scene in held_out] == list(range(30, 37))
     for split, expected in (("train", scenes[:30]), ("validation", scenes[30:])):
@@ -43,6 +43,16 @@ def test_sets_hold_the_scenes_and_the_prose(small, tmp_path):
         np.testing.assert_array_equal(records[3].pieces, tokenizer.encode(expected[3])[0])
     for name in ("scenes", "prose"):
         assert verify.verify(str(tmp_path / "world" / name))[1] == []
+
+
+def test_texts_are_cut_into_the_pieces_of_the_whole_vocabulary(small, tmp_path):
+    made_world.prepare(str(tmp_path))
+    ours, whole = Tokenizer(str(tmp_path / made_world.VOCABULARY)), Tokenizer()
+    assert ours.size == made_world.VOCABULARY_SIZE
+    captions = [scene.caption for scene in synthetic.scenes(0, 0, 500)]
+    for text in [*captions, *(line for split in prose.passages() for line in split)]:
+        pieces = [ours.vocabulary[piece] for piece in ours.encode(text)[0]]
+        assert pieces == [whole.vocabulary[piece] for piece in whole.encode(text)[0]]
 
 
 def test_ensure_makes_only_what_is_missing(small, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 
 import jax
 import numpy as np
@@ -16,7 +17,16 @@ from vlbert_jax.prepare import made_world
 from vlbert_jax.report import demo
 
 SCENES = 60
-TOKENIZER = Tokenizer()
+
+
+def made_tokenizer() -> Tokenizer:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("".join(f"{piece}\n" for piece in made_world.pieces()))
+        file.flush()
+        return Tokenizer(file.name)
+
+
+TOKENIZER = made_tokenizer()
 MASK, IMG = TOKENIZER.mask, TOKENIZER.size
 
 
@@ -34,9 +44,14 @@ def config(tmp_path_factory):
                 hidden=8,
                 heads=2,
                 mlp=8,
+                vocabulary=made_world.VOCABULARY_SIZE,
                 region_classes=synthetic.REGION_CLASSES,
             ),
-            data=config_lib.Data(made_world=str(world), text_slots=32),
+            data=config_lib.Data(
+                made_world=str(world),
+                vocabulary=str(world / made_world.VOCABULARY),
+                text_slots=32,
+            ),
         )
 
 

@@ -118,6 +118,11 @@ def scenes(seed: int, start: int, stop: int) -> Iterator[Scene]:
         yield from _block(seed, block)[max(start - first, 0) : stop - first]
 
 
+def words() -> set[str]:
+    """All words that captions have."""
+    return {word for pattern, _ in PATTERNS for token in pattern for word in token.choices}
+
+
 def probability(words: Sequence[str]) -> float:
     """How probable it is that a scene has exactly this caption."""
     return sum(weight * _probability(words, pattern) for pattern, weight in PATTERNS)

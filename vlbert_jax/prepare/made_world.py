@@ -3,10 +3,13 @@
 `python -m vlbert_jax.prepare synthetic --output=DIR` and, for a config with `data.made_world`,
 the training command call this. It writes through `writer.py` like every other reader:
 
-  DIR/scenes  captions, splits train and validation (`data/synthetic.py`)
-  DIR/prose   text, splits train and validation (`prose.py`)
+  DIR/scenes          captions, splits train and validation (`data/synthetic.py`)
+  DIR/prose           text, splits train and validation (`prose.py`)
+  DIR/vocabulary.txt  the pieces of BERT's vocabulary that occur in them, and some more: a word
+                      head over all 30,522 would be most of a small model's work
 """
 
+import itertools
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from vlbert_jax.data import prepared, synthetic
+from vlbert_jax.data.tokenizer import SPECIAL, Tokenizer
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import prose, writer
-from vlbert_jax.prepare.raw import RawCaption, RawText
+from vlbert_jax.prepare.raw import RawCaption, RawText, Records
 
-SCENES, PROSE = "scenes", "prose"
+SCENES, PROSE, VOCABULARY = "scenes", "prose", "vocabulary.txt"
+VOCABULARY_SIZE = 4096
 TRAIN, VALIDATION = 40_000, 1_000  # scenes
 _SEED = 0
 _READER = "synthetic"
@@ -57,16 +62,39 @@ def held_out() -> Iterator[synthetic.Scene]:
 
 def _write(output: pathlib.Path, names: Sequence[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
+    vocabulary = output / VOCABULARY
+    vocabulary.write_text("".join(f"{piece}\n" for piece in pieces()))
     if SCENES in names:
         scenes = {
             "train": _captions(synthetic.scenes(_SEED, 0, TRAIN)),
             "validation": _captions(held_out()),
         }
-        writer.write_set(output / SCENES, "captions", scenes, reader=_READER, progress=True)
+        _write_set(output / SCENES, "captions", scenes, vocabulary)
     if PROSE in names:
         passages = dict(zip(("train", "validation"), prose.passages(), strict=True))
         texts = {split: _texts(split, lines) for split, lines in passages.items()}
-        writer.write_set(output / PROSE, "text", texts, reader=_READER, progress=True)
+        _write_set(output / PROSE, "text", texts, vocabulary)
+
+
+def _write_set(
+    output: pathlib.Path, kind: str, splits: dict[str, Records], vocabulary: pathlib.Path
+) -> None:
+    writer.write_set(output, kind, splits, _READER, vocabulary=str(vocabulary), progress=True)
+
+
+def pieces() -> list[str]:
+    """The vocabulary: special pieces, those of the world's texts, the first others of BERT's.
+
+    Texts are cut into the same pieces with it as with the whole of BERT's.
+    """
+    bert = Tokenizer()
+    texts = [*synthetic.words(), *itertools.chain(*prose.passages())]
+    kept = {*SPECIAL, *(bert.vocabulary[i] for text in texts for i in bert.encode(text)[0])}
+    others = (
+        piece for piece in bert.vocabulary if piece not in kept and not piece.startswith("[unused")
+    )
+    kept.update(itertools.islice(others, VOCABULARY_SIZE - len(kept)))
+    return [piece for piece in bert.vocabulary if piece in kept]
 
 
 def _captions(scenes: Iterable[synthetic.Scene]) -> Iterator[RawCaption]:
