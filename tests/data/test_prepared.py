@@ -16,6 +16,8 @@ from vlbert_jax.data.prepared import open_set
 from vlbert_jax.data.tokenizer import Tokenizer
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import split as split_writer
+from vlbert_jax.prepare.raw import RawCaption
+from vlbert_jax.prepare.verify import verify
 from vlbert_jax.prepare.writer import write_set
 
 
@@ -103,7 +105,7 @@ def test_tensorflow_datasets_reads_it(raws, directory):
     assert len(source) == 40
     for index in (0, 7, 39):
         example, raw = source[index], raws[index]
-        assert example["caption"] == raw.caption.encode()
+        assert list(example["caption"]) == [raw.caption.encode()]
         assert example["size"].tolist() == [raw.width, raw.height]
         np.testing.assert_array_equal(example["boxes"], raw.boxes)
         np.testing.assert_array_equal(example["features"], raw.features.astype("f2"))
@@ -151,6 +153,17 @@ def test_what_is_not_there(directory, tmp_path):
     for index in (40, -1):
         with pytest.raises(IndexError, match="of 40 in"):
             open_set(directory)[index]
+        with pytest.raises(IndexError, match="of 40 in"):
+            open_set(directory).read(index)
+
+
+def test_a_set_of_another_version(tmp_path):
+    write_set(tmp_path / "set", "text", {"train": records.lines("a dog")}, "made")
+    description = json.loads((tmp_path / "set" / "set.json").read_text())
+    description.pop("format")
+    (tmp_path / "set" / "set.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="set of format 1, this version reads format 2; remove it"):
+        open_set(tmp_path / "set")
 
 
 def test_missing_file_is_named(tmp_path):
@@ -182,3 +195,43 @@ def test_set_file_is_for_people_too(directory):
     train = description["splits"]["train"]
     assert (train["records"], train["reader"]) == (40, "made")
     assert sum(train["shard_lengths"]) == 40
+
+
+def test_captions_of_a_picture_share_its_regions(tmp_path, monkeypatch):
+    """An example each, in order; the regions are on disk once, and tfds sees pictures."""
+    monkeypatch.setattr(split_writer, "SHARD_BYTES", 2000)  # several files
+    raws = records.pictures(9)
+    write_set(tmp_path / "set", "captions", {"train": raws}, "made")
+    set_ = open_set(tmp_path / "set")
+    pairs = [(raw, caption) for raw in raws for caption in raw.captions]
+    counts = [len(raw.captions) for raw in raws]
+    assert max(counts) > 2
+    assert (len(set_), set_.records) == (len(pairs), 9)
+    assert set_.regions.tolist() == np.repeat([len(raw.boxes) for raw in raws], counts).tolist()
+    for index in np.random.default_rng(0).permutation(len(pairs)):
+        raw, caption = pairs[index]
+        found = set_[index]
+        alone = RawCaption(
+            caption.key, raw.image_id, caption.text, raw.width, raw.height, raw.boxes,
+            raw.features, raw.classes,
+        )  # fmt: skip
+        assert_same(found, alone, "float16")
+        assert set_.pieces[index] == len(found.pieces)
+        assert set_.words[index] == len(set(found.word.tolist()))
+    part = set_.description["splits"]["train"]
+    assert part["regions"] == sum(len(raw.boxes) for raw in raws)
+    assert part["pieces"] == set_.pieces.sum()
+    source = tfds.builder_from_directory(tmp_path / "set").as_data_source("train")
+    assert [len(picture["caption"]) for picture in source] == counts
+    assert verify(tmp_path / "set")[1] == []
+
+
+def test_pictures_without_captions(tmp_path):
+    raws = records.pictures(5, several=0)
+    write_set(tmp_path / "set", "pictures", {"train": raws}, "made")
+    set_ = open_set(tmp_path / "set")
+    assert (set_.kind, len(set_)) == ("pictures", 5)
+    assert [set_[index].key for index in range(5)] == [raw.image_id for raw in raws]
+    np.testing.assert_array_equal(set_[3].boxes, raws[3].boxes)
+    assert (len(set_[3].pieces), set_.regions.tolist()) == (0, [len(raw.boxes) for raw in raws])
+    assert verify(tmp_path / "set")[1] == []

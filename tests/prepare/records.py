@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from vlbert_jax.prepare.raw import RawCaption, RawText
+from vlbert_jax.prepare.raw import RawCaption, RawPicture, RawText
 
 FILES = pathlib.Path(__file__).parent.parent / "files"
 WORDS = ["a", "dog", "runs", "umbrella-shaped", ",", "café", "中文", "[MASK]", "unaffable"]
@@ -28,6 +28,28 @@ def captions(count: int, seed: int = 0, width: int = 16, classes: int = 5) -> li
                 features=np.abs(draw.normal(size=(n, width))).astype("f4"),
                 classes=draw.dirichlet(np.ones(classes), n).astype("f4") if classes else None,
                 where=f"made line {number + 1}",
+            )
+        )
+    return made
+
+
+def pictures(count: int, several: int | None = None, **options: int) -> list[RawPicture]:
+    """The pictures of `captions` with 1 to 4 captions each, or with `several`."""
+    draw = np.random.default_rng(1)
+    made = []
+    for number, raw in enumerate(captions(count, **options)):
+        texts_of = draw.integers(1, 5) if several is None else several
+        texts = [" ".join(draw.choice(WORDS, draw.integers(0, 9))) for _ in range(texts_of)]
+        made.append(
+            RawPicture(
+                image_id=f"{number}",
+                width=raw.width,
+                height=raw.height,
+                boxes=raw.boxes,
+                features=raw.features,
+                classes=raw.classes,
+                where=raw.where,
+                captions=[RawText(f"{number}#{k}", text) for k, text in enumerate(texts)],
             )
         )
     return made

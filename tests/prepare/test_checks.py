@@ -24,12 +24,12 @@ def raw(boxes=((10, 10, 100, 100), (5, 5, 50, 50)), size=(640, 480), **changes):
 
 def problems(record, width=16, classes=5):
     return [
-        f"{field}: {reason}" for field, reason in checks.caption(record, width, classes).problems
+        f"{field}: {reason}" for field, reason in checks.picture(record, width, classes).problems
     ]
 
 
 def test_good():
-    found = checks.caption(raw(), 16, 5)
+    found = checks.picture(raw(), 16, 5)
     assert (found.problems, found.notes, found.warnings) == ([], [], [])
 
 
@@ -80,7 +80,7 @@ def test_all_faults_of_a_record_are_told():
 
 def test_what_is_only_counted():
     def notes(record):
-        found = checks.caption(record, 16, 5)
+        found = checks.picture(record, 16, 5)
         assert not found.problems
         return found.notes
 
@@ -92,7 +92,7 @@ def test_what_is_only_counted():
 
 
 def test_extreme_features_are_said():
-    found = checks.caption(raw(features=np.full((2, 16), 3e38, np.float32)), 16, 5)
+    found = checks.picture(raw(features=np.full((2, 16), 3e38, np.float32)), 16, 5)
     assert found.notes == ["extreme_features"]
     assert "3e+38" in found.warnings[0]
 

@@ -34,7 +34,11 @@ def directory(good, tmp_path):
 def rewrite(directory, change):
     """The train split's file with its records changed, the hashes untouched."""
     set_ = open_set(directory)
-    changed = [to_bytes(change(set_[index], index)) for index in range(len(set_))]
+    changed = [to_bytes([change(set_[index], index)]) for index in range(len(set_))]
+    write_records(directory, changed)
+
+
+def write_records(directory, changed):
     writer = array_record_module.ArrayRecordWriter(
         str(directory / shard_name("train", 0, 1)), split_writer.STORED
     )
@@ -51,8 +55,8 @@ def test_good(good):
     table, problems = verify(good)
     assert problems == []
     head, train, *_ = table.splitlines()[1:]
-    assert head.split()[:3] == ["split", "records", "pieces"]
-    assert train.split()[:2] == ["train", str(RECORDS)]
+    assert head.split()[:4] == ["split", "records", "examples", "pieces"]
+    assert train.split()[:3] == ["train", str(RECORDS), str(RECORDS)]
     assert train.endswith("good")
 
 
@@ -128,7 +132,12 @@ def test_a_missing_or_wrong_index(directory):
     file = directory / lengths_name("train")
     index = np.load(file)
     np.save(file, index[:, :-1])
-    assert f"{RECORDS - 1} by the lengths index" in verify(directory)[1][0]
+    assert f"the lengths index has the shape (5, {RECORDS - 1})" in verify(directory)[1][0]
+    for row in (3, 4):
+        wrong = index.copy()
+        wrong[row, 5] += 1
+        np.save(file, wrong)
+        assert "does not number the records" in verify(directory)[1][0]
     index[0, 5] += 1
     np.save(file, index)
     problems = verify(directory)[1]
@@ -136,6 +145,14 @@ def test_a_missing_or_wrong_index(directory):
     assert "pieces by the lengths index" in problems[1]
     file.unlink()
     assert "lengths index cannot be read" in verify(directory)[1][0]
+
+
+def test_a_caption_too_many(directory):
+    """The record has two captions, its index one."""
+    set_ = open_set(directory)
+    changed = [to_bytes([set_[index]] * (1 + (index == 3))) for index in range(len(set_))]
+    write_records(directory, changed)
+    assert any("record 3 (00000003): key: 2 captions" in each for each in verify(directory)[1])
 
 
 def test_a_wrong_total(directory):

@@ -1,12 +1,15 @@
-"""A prepared set on disk: random access to its records, and the lengths that the plan needs.
+"""A prepared set on disk: random access to its examples, and the lengths that the plan needs.
 
 `prepare/writer.py` makes the directory; `plan.py` and `pipeline.py` read it in every run:
 
   set.json                                    what the set is; its splits. Written last
   dataset_info.json, features.json            the same set for tensorflow-datasets
   vlbert-<split>.array_record-00000-of-00002  the records, in the order of the source
-  lengths-<split>.npy [3, N] int32            pieces, words and regions of each record
+  lengths-<split>.npy [3 or 5, N] int32       pieces, words and regions of each example; but for
+                                              text also its record and its number in it
   bad_records-<split>.jsonl                   what was left out, and why; only with --on_bad=skip
+
+A record of pictures holds a picture and all its captions; each of them is an example.
 """
 
 import bisect
@@ -23,6 +26,7 @@ from vlbert_jax.data.record import Caption, Form, Text, from_bytes
 from vlbert_jax.options import DataError
 
 SET_FILE = "set.json"
+FORMAT = 2  # of the files; raised when they change
 PREPARE = "python -m vlbert_jax.prepare READER --input=... --output="
 
 
@@ -31,7 +35,8 @@ class PreparedSet:
 
     Attributes:
       directory, split: where it lies.
-      kind: "captions" or "text".
+      kind: "captions", "text", or "pictures" (without captions).
+      records: number of records; len() is the number of examples.
       region_width, region_classes: numbers of a region's appearance and class scores (0: none).
       feature_dtype: "float16" or "float32".
       vocabulary_fingerprint, vocabulary_size: of the word pieces in it.
@@ -47,10 +52,11 @@ class PreparedSet:
         self.region_classes = description["region_classes"]
         self.vocabulary_fingerprint = description["vocabulary_fingerprint"]
         self.vocabulary_size = description["vocabulary_size"]
-        self.fingerprint = description["splits"][split]["fingerprint"]
+        part = description["splits"][split]
+        self.fingerprint = part["fingerprint"]
         self._form = Form(self.kind, self.feature_dtype, self.region_width, self.region_classes)
-        lengths = description["splits"][split]["shard_lengths"]
-        self._first = [0, *itertools.accumulate(lengths)]  # of each shard, and the end
+        self._first = [0, *itertools.accumulate(part["shard_lengths"])]  # of each shard, the end
+        self.records, self._examples = self._first[-1], part["examples"]
         self._open()
 
     def _open(self) -> None:
@@ -65,21 +71,35 @@ class PreparedSet:
         self.__init__(*state["args"])
 
     def __len__(self) -> int:
-        return self._first[-1]
+        return self._examples
 
     def __getitem__(self, index: int) -> Caption | Text:
-        """Record `index`, 0 <= index < len; its arrays are read-only.
+        """Example `index`, 0 <= index < len; its arrays are read-only.
+
+        Raises:
+          IndexError: no such example.
+          DataError: its record cannot be read.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)} in {self.directory} {self.split}")
+        record, number = self.place(index)
+        return from_bytes(self.read(record), self._form, number)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The record of example `index`, and its number among the captions there."""
+        if self.kind == "text":
+            return index, 0
+        return int(self.index()[3, index]), int(self.index()[4, index])
+
+    def read(self, index: int) -> bytes:
+        """Record `index`, 0 <= index < records, as stored.
 
         Raises:
           IndexError: no such record.
-          DataError: the record cannot be read.
+          DataError: it cannot be read.
         """
-        return from_bytes(self.read(index), self._form)
-
-    def read(self, index: int) -> bytes:
-        """Record `index` as stored."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)} in {self.directory} {self.split}")
+        if not 0 <= index < self.records:
+            raise IndexError(f"record {index} of {self.records} in {self.directory} {self.split}")
         shard = bisect.bisect_right(self._first, index) - 1
         try:
             return self._reader(shard).read([int(index) - self._first[shard]])[0]
@@ -108,26 +128,27 @@ class PreparedSet:
     def _shard(self, shard: int) -> str:
         return os.path.join(self.directory, shard_name(self.split, shard, len(self._first) - 1))
 
-    def _index(self) -> np.ndarray:
+    def index(self) -> np.ndarray:
+        """[3 or 5, N] int32, all of the lengths index."""
         if self._lengths is None:
             file = os.path.join(self.directory, lengths_name(self.split))
-            self._lengths = np.load(file, mmap_mode="r")  # all processes share its pages
+            self._lengths = np.asarray(np.load(file, mmap_mode="r"))  # processes share its pages
         return self._lengths
 
     @property
     def pieces(self) -> np.ndarray:
-        """[N] int32, word pieces of each record."""
-        return self._index()[0]
+        """[N] int32, word pieces of each example."""
+        return self.index()[0]
 
     @property
     def words(self) -> np.ndarray:
-        """[N] int32, basic-tokenizer words of each record."""
-        return self._index()[1]
+        """[N] int32, basic-tokenizer words of each example."""
+        return self.index()[1]
 
     @property
     def regions(self) -> np.ndarray:
-        """[N] int32, regions of each record; 0 for text."""
-        return self._index()[2]
+        """[N] int32, regions of each example; 0 for text."""
+        return self.index()[2]
 
 
 def open_set(directory: str | os.PathLike, split: str = "train") -> PreparedSet:
@@ -149,7 +170,7 @@ def describe(directory: str | os.PathLike) -> dict[str, Any]:
     """The content of set.json.
 
     Raises:
-      DataError: no prepared set in `directory`.
+      DataError: no prepared set in `directory`, or one that another version of this program made.
     """
     folder = pathlib.Path(directory)
     if not (folder / SET_FILE).is_file():
@@ -157,7 +178,13 @@ def describe(directory: str | os.PathLike) -> dict[str, Any]:
         raise DataError(
             f"{directory}: no prepared set ({found}); prepare one with `{PREPARE}{directory}`"
         )
-    return json.loads((folder / SET_FILE).read_text("utf-8"))
+    description = json.loads((folder / SET_FILE).read_text("utf-8"))
+    if description.get("format") != FORMAT:
+        raise DataError(
+            f"{directory}: a prepared set of format {description.get('format', 1)}, this version"
+            f" reads format {FORMAT}; remove it and prepare it anew"
+        )
+    return description
 
 
 def shard_name(split: str, shard: int, shards: int) -> str:

@@ -47,15 +47,16 @@ def _features(form: Form) -> tfds.features.FeaturesDict:
     def tensor(dtype: str, *shape: int | None) -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype), encoding="bytes")
 
-    features = {
-        "key": tfds.features.Text(),
-        "pieces": tensor("int32", None),
-        "word": tensor("int32", None),
-    }
-    if form.kind == "captions":
+    text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
+    features = {"pieces": tensor("int32", None), "word": tensor("int32", None)}
+    if form.kind == "text":
+        features["key"] = text
+    else:
         features |= {
-            "image_id": tfds.features.Text(),
-            "caption": tfds.features.Text(),
+            "key": texts,
+            "image_id": text,
+            "caption": texts,
+            "caption_ends": tensor("int32", None),
             "size": tensor("int32", 2),
             "boxes": tensor("float32", None, 4),
             "features": tensor(form.feature_dtype, None, form.region_width),

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from vlbert_jax.prepare.raw import RawCaption
+from vlbert_jax.prepare.raw import RawCaption, RawPicture
 
 LARGEST = float(np.finfo(np.float16).max)
 TINY = float(np.finfo(np.float16).tiny)  # the least normal number
@@ -17,7 +17,7 @@ CLASS_SUM = 0.1  # a region target counts where |sum - 1| is below (SPEC.md "Pre
 
 @dataclasses.dataclass
 class Findings:
-    """What `caption` found.
+    """What `picture` found.
 
     Attributes:
       problems: (field, what was found and expected) of each fault; any makes the record bad.
@@ -30,15 +30,20 @@ class Findings:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
-def caption(raw: RawCaption, width: int | None, classes: int | None) -> Findings:
-    """Checks one image-text record.
+def picture(raw: RawCaption | RawPicture, width: int | None, classes: int | None) -> Findings:
+    """Checks the regions of one picture.
 
     Args:
-      raw: the record.
+      raw: the picture, with or without captions.
       width: region width of the set; None: no record with regions came before.
       classes: class scores of a region in the set (0: it has none); None: likewise.
     """
     found = Findings()
+    if raw.width is None or raw.height is None or raw.boxes is None:
+        found.problems.append(
+            ("size", "the source tells no size of the picture, so its boxes have no meaning")
+        )
+        return found
     n = len(raw.boxes)
     if raw.width < 1 or raw.height < 1:
         found.problems.append(
@@ -61,7 +66,7 @@ def caption(raw: RawCaption, width: int | None, classes: int | None) -> Findings
     return found
 
 
-def clamped(raw: RawCaption) -> np.ndarray:
+def clamped(raw: RawCaption | RawPicture) -> np.ndarray:
     """[n, 4] float32 boxes. Where one leaves the picture (by at most a pixel), all are cut to it.
 
     The last pixel is w - 1. Boxes between w - 1 and w are no fault (the detector's frame is
@@ -87,11 +92,13 @@ def stored(numbers: np.ndarray, dtype: str) -> np.ndarray:
     return np.where(size < TINY, below, normal).view(np.float16)
 
 
-def _outside(boxes: np.ndarray, raw: RawCaption) -> bool:
+def _outside(boxes: np.ndarray, raw: RawCaption | RawPicture) -> bool:
     return bool((boxes < 0).any() or (boxes >= [raw.width, raw.height] * 2).any())
 
 
-def _widths(raw: RawCaption, width: int | None, classes: int | None, found: Findings) -> None:
+def _widths(
+    raw: RawCaption | RawPicture, width: int | None, classes: int | None, found: Findings
+) -> None:
     here = raw.features.shape[1]
     if width is not None and here != width:
         found.problems.append(("features", f"{here} numbers a region; the set has {width}"))
@@ -110,7 +117,7 @@ def _numbers(name: str, rows: np.ndarray, found: Findings) -> None:
     )
 
 
-def _boxes(raw: RawCaption, found: Findings) -> None:
+def _boxes(raw: RawCaption | RawPicture, found: Findings) -> None:
     boxes, size = raw.boxes, f"a {raw.width}×{raw.height} picture"
     x1, y1, x2, y2 = boxes.T
     reversed_rows = np.flatnonzero((x2 < x1) | (y2 < y1))
@@ -146,7 +153,7 @@ def _boxes(raw: RawCaption, found: Findings) -> None:
             found.notes.append("boxes_without_area")
 
 
-def _values(raw: RawCaption, found: Findings) -> None:
+def _values(raw: RawCaption | RawPicture, found: Findings) -> None:
     least, largest = float(raw.features.min()), float(raw.features.max())
     if max(largest, -least) > LARGEST:
         found.notes.append("extreme_features")

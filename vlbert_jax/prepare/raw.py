@@ -1,7 +1,7 @@
 """What a reader yields: one example as its source has it, or what is wrong with it."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class RawCaption:
 
 @dataclasses.dataclass(frozen=True)
 class RawPicture:
-    """A picture's regions without a caption; `join.py` gives it its captions.
+    """A picture's regions; its captions come with it, from `join.py`, or not at all.
 
     Attributes:
       image_id: name of the picture, as its source spells it.
@@ -43,6 +43,7 @@ class RawPicture:
       features: [n, W] float.
       classes: [n, C] float class scores, background in column 0, or None.
       where: file and line for messages.
+      captions: of the picture.
     """
 
     image_id: str
@@ -52,15 +53,17 @@ class RawPicture:
     features: np.ndarray
     classes: np.ndarray | None
     where: str = ""
+    captions: Sequence["RawText"] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class RawText:
-    """One line of a corpus or one caption without a picture."""
+    """One line of a corpus or one caption; image_id names its picture where the source does."""
 
     key: str
     text: str
     where: str = ""
+    image_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,5 +76,13 @@ class Bad:
     where: str = ""
 
 
-Raw = RawCaption | RawPicture | RawText | Bad
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """Something that the set's description counts under `name`, such as left-over captions."""
+
+    name: str
+    count: int
+
+
+Raw = RawCaption | RawPicture | RawText | Bad | Counted
 Records = Iterable[Raw]

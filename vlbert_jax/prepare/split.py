@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from vlbert_jax.data.record import Caption, Form, Text, to_bytes
 from vlbert_jax.data.tokenizer import Tokenizer
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import checks
-from vlbert_jax.prepare.raw import Bad, RawCaption, RawText, Records
+from vlbert_jax.prepare.raw import Bad, Counted, RawCaption, RawPicture, RawText, Records
 
 SHARD_BYTES = 2**31  # three million pictures make some hundred files, few enough to hold open
 LISTED = 1000  # bad records after which a stopped run looks no further
@@ -60,13 +61,14 @@ class SplitWriter:
         shards, meter = _Shards(self.folder, self.split), _Meter(self.split, self.progress)
         lengths = []
         for raw in raws:
+            if isinstance(raw, Counted):
+                self._counts[raw.name] += raw.count
+                continue
             meter.step(shards.bytes, self._bad_records)
             record = self._record(raw)
             if record is None or (self._bad and self.stop):  # a stopped run only looks on
                 continue
-            words = int(record.word[-1]) + 1 if len(record.word) else 0
-            regions = len(record.boxes) if isinstance(record, Caption) else 0
-            lengths.append((len(record.pieces), words, regions))
+            lengths += _lengths(record, shards.records)
             shards.write(to_bytes(record))
         meter.end(shards.bytes, self._bad_records)
         if self._bad and self.stop:
@@ -80,11 +82,10 @@ class SplitWriter:
         index = np.array(lengths, np.int32).T
         np.save(self.folder / prepared.lengths_name(self.split), index)
         self._write_list_of_bad()
-        totals = index.sum(axis=1, dtype=np.int64).tolist()
         hashes = [file["sha256"] for file in files]
         return {
-            "records": index.shape[1],
-            **dict(zip(("pieces", "words", "regions"), totals, strict=True)),
+            "records": shards.records,
+            **totals(index),
             "bytes": shards.bytes,
             "bad_records": self._bad_records,
             "counts": {name: count for name, count in sorted(self._counts.items()) if count},
@@ -93,7 +94,7 @@ class SplitWriter:
             "shard_sha256": hashes,
         }
 
-    def _record(self, raw: RawCaption | RawText | Bad) -> Caption | Text | None:
+    def _record(self, raw: RawCaption | RawPicture | RawText | Bad) -> list[Caption] | Text | None:
         """The record to store; None where there is none."""
         if isinstance(raw, Bad):
             self._found_bad([raw])
@@ -104,9 +105,9 @@ class SplitWriter:
                 self._counts["without_words"] += 1
                 return None
             return Text(raw.key, pieces, word)
-        found = checks.caption(raw, self.form.region_width, self.form.region_classes)
+        found = checks.picture(raw, self.form.region_width, self.form.region_classes)
         if found.problems:
-            self._found_bad([Bad(raw.key, *problem, raw.where) for problem in found.problems])
+            self._found_bad([Bad(_key(raw), *problem, raw.where) for problem in found.problems])
             return None
         self._note(raw, found)
         if len(raw.boxes):
@@ -114,27 +115,27 @@ class SplitWriter:
             self.form = self.form._replace(
                 region_width=raw.features.shape[1], region_classes=classes
             )
-        pieces, word = self.tokenizer.encode(raw.caption)
-        self._counts["without_words"] += not len(pieces)
-        return Caption(
-            key=raw.key,
+        dtype = self.form.feature_dtype
+        picture = dict(
             image_id=raw.image_id,
-            caption=raw.caption,
-            pieces=pieces,
-            word=word,
             width=raw.width,
             height=raw.height,
             boxes=checks.clamped(raw),
-            features=checks.stored(raw.features, self.form.feature_dtype),
-            classes=None
-            if raw.classes is None
-            else checks.stored(raw.classes, self.form.feature_dtype),
+            features=checks.stored(raw.features, dtype),
+            classes=None if raw.classes is None else checks.stored(raw.classes, dtype),
         )
+        return [self._caption(each, picture) for each in _captions(raw)]
 
-    def _note(self, raw: RawCaption, found: checks.Findings) -> None:
+    def _caption(self, raw: RawText, picture: dict[str, Any]) -> Caption:
+        pieces, word = self.tokenizer.encode(raw.text)
+        if self.form.kind == "captions":
+            self._counts["without_words"] += not len(pieces)
+            self._counts["repeated_keys"] += raw.key in self._keys
+            self._keys.add(raw.key)
+        return Caption(key=raw.key, caption=raw.text, pieces=pieces, word=word, **picture)
+
+    def _note(self, raw: RawCaption | RawPicture, found: checks.Findings) -> None:
         self._counts.update(found.notes)
-        self._counts["repeated_keys"] += raw.key in self._keys
-        self._keys.add(raw.key)
         for warning in found.warnings:
             self._warnings += 1
             if self._warnings <= WARNED:
@@ -165,6 +166,14 @@ class SplitWriter:
         file.write_text("".join(lines), "utf-8")
 
 
+def totals(index: np.ndarray) -> dict[str, int]:
+    """Sums of a split's lengths index, as set.json has them; regions that are shared count once."""
+    examples, pieces, words = index.shape[1], index[0].sum(), index[1].sum()
+    regions = index[2] if len(index) == 3 else index[2, index[4] == 0]
+    sums = {"pieces": pieces, "words": words, "regions": regions.sum()}
+    return {"examples": examples, **{name: int(number) for name, number in sums.items()}}
+
+
 def fingerprint(kind: str, vocabulary: str, shard_hashes: list[str]) -> str:
     """Hash of a split's content: same records, same fingerprint, wherever they lie."""
     return hashlib.sha256(json.dumps([kind, vocabulary, shard_hashes]).encode()).hexdigest()[:16]
@@ -180,7 +189,7 @@ class _Shards:
     """Records -> ArrayRecord files of at most `SHARD_BYTES` each."""
 
     def __init__(self, folder: pathlib.Path, split: str):
-        self.folder, self.split, self.bytes = folder, split, 0
+        self.folder, self.split, self.bytes, self.records = folder, split, 0, 0
         self._files: list[dict[str, Any]] = []
         self._writer: array_record_module.ArrayRecordWriter | None = None
 
@@ -190,11 +199,11 @@ class _Shards:
         if not self._writer:
             file = str(self.folder / f"{self.split}-{len(self._files)}")
             self._writer = array_record_module.ArrayRecordWriter(file, STORED)
-            self._size, self._records, self._hash = 0, 0, hashlib.sha256()
+            self._size, self._first, self._hash = 0, self.records, hashlib.sha256()
         self._writer.write(data)
         hash_record(self._hash, data)
         self._size += len(data)
-        self._records += 1
+        self.records += 1
         self.bytes += len(data)
 
     def close(self) -> list[dict[str, Any]]:
@@ -208,7 +217,8 @@ class _Shards:
     def _end_file(self) -> None:
         self._writer.close()
         self._writer = None
-        self._files.append({"records": self._records, "sha256": self._hash.hexdigest()})
+        records = self.records - self._first
+        self._files.append({"records": records, "sha256": self._hash.hexdigest()})
 
 
 class _Meter:
@@ -235,5 +245,30 @@ class _Meter:
         print(f"{line}, {bad:,} bad" if bad else line, file=sys.stderr, end=end, flush=True)
 
 
-def _name(raw: RawCaption | RawText | Bad) -> str:
-    return f"{raw.where}, record {raw.key}" if raw.where else f"record {raw.key}"
+def _captions(raw: RawCaption | RawPicture) -> Sequence[RawText]:
+    """Its captions; a picture without any stands for itself."""
+    if isinstance(raw, RawCaption):
+        return [RawText(raw.key, raw.caption)]
+    return raw.captions or [RawText(raw.image_id, "")]
+
+
+def _lengths(record: list[Caption] | Text, number: int) -> list[tuple[int, ...]]:
+    """Columns of the lengths index for the record of that number."""
+    if isinstance(record, Text):
+        return [(*_words(record), 0)]
+    return [
+        (*_words(caption), len(caption.boxes), number, place)
+        for place, caption in enumerate(record)
+    ]
+
+
+def _words(record: Caption | Text) -> tuple[int, int]:
+    return len(record.pieces), int(record.word[-1]) + 1 if len(record.word) else 0
+
+
+def _key(raw: RawCaption | RawPicture | RawText | Bad) -> str:
+    return raw.image_id if isinstance(raw, RawPicture) else raw.key
+
+
+def _name(raw: RawCaption | RawPicture | RawText | Bad) -> str:
+    return f"{raw.where}, record {_key(raw)}" if raw.where else f"record {_key(raw)}"

@@ -3,18 +3,19 @@
 import collections
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vlbert_jax.data import prepared
-from vlbert_jax.data.record import Caption, Form, Text, from_bytes
+from vlbert_jax.data.record import Caption, Form, Text, all_of
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import checks
-from vlbert_jax.prepare.raw import RawCaption
-from vlbert_jax.prepare.split import fingerprint, hash_record
+from vlbert_jax.prepare.raw import RawPicture
+from vlbert_jax.prepare.split import fingerprint, hash_record, totals
 
-TOTALS = ("records", "pieces", "words", "regions")
+TOTALS = ("records", "examples", "pieces", "words", "regions")
 LISTED = 20  # problems of a split that are spelled out
 
 
@@ -50,14 +51,20 @@ def _split(
     set_ = prepared.open_set(directory, split)
     problems, counts, hashes = [], collections.Counter(), []
     try:
-        index = np.stack([set_.pieces, set_.words, set_.regions])
+        index = set_.index()
     except (OSError, ValueError, IndexError) as error:
         return [f"lengths index cannot be read ({error})"], counts
-    if index.shape[1] != part["records"] or sum(part["shard_lengths"]) != part["records"]:
+    if index.shape != (3 if set_.kind == "text" else 5, part["examples"]):
         return [
-            f"{part['records']:,} records by set.json, {index.shape[1]:,} by the lengths index,"
-            f" {sum(part['shard_lengths']):,} by the files"
+            f"{part['examples']:,} examples by set.json, the lengths index has the shape"
+            f" {index.shape}"
         ], counts
+    if set_.records != part["records"]:
+        return [f"{part['records']:,} records by set.json, {set_.records:,} by the files"], counts
+    places = _places(set_, index)
+    if (places[: len(index) - 3] != index[3:]).any():
+        return ["the lengths index does not number the records and their captions"], counts
+    first_of = np.searchsorted(places[0], np.arange(set_.records + 1))
     form = Form(set_.kind, set_.feature_dtype, set_.region_width, set_.region_classes)
     first = 0
     for shard, length in enumerate(part["shard_lengths"]):
@@ -65,15 +72,15 @@ def _split(
         for number in range(first, first + length):
             try:
                 data = set_.read(number)
-                record = from_bytes(data, form)
+                examples = all_of(data, form)
             except (DataError, ValueError, KeyError, IndexError) as error:
                 problems.append(str(error) or f"record {number} cannot be decoded")
                 continue
             hash_record(shard_hash, data)
-            found = _record(record, index[:, number], set_)
+            found = _record(examples, index[:, slice(*first_of[number : number + 2])], set_)
             counts.update(found.notes)
             problems += [
-                f"record {number} ({record.key}): {field}: {reason}"
+                f"record {number} ({examples[0].key}): {field}: {reason}"
                 for field, reason in found.problems
             ]
         if set_.shard_records(shard) != length:
@@ -82,10 +89,9 @@ def _split(
             )
         hashes.append(shard_hash.hexdigest())
         first += length
-    totals = dict(zip(TOTALS[1:], index.sum(axis=1).tolist(), strict=True))
     problems += [
         f"{total:,} {name} by the lengths index, {part[name]:,} by set.json"
-        for name, total in totals.items()
+        for name, total in totals(index).items()
         if total != part[name]
     ]
     actual = fingerprint(set_.kind, set_.vocabulary_fingerprint, hashes)
@@ -97,31 +103,49 @@ def _split(
     return problems, counts
 
 
+def _places(set_: prepared.PreparedSet, index: np.ndarray) -> np.ndarray:
+    """[2, N] each example's record and number in it, as the lengths index must say."""
+    if set_.kind == "text":
+        return np.stack([np.arange(set_.records), np.zeros(set_.records, int)])
+    captions = np.bincount(np.clip(index[3], 0, set_.records - 1), minlength=set_.records)
+    record = np.repeat(np.arange(set_.records), captions)
+    return np.stack([record, np.arange(len(record)) - np.searchsorted(record, record)])
+
+
 def _record(
-    record: Caption | Text, lengths: np.ndarray, set_: prepared.PreparedSet
+    examples: Sequence[Caption | Text], lengths: np.ndarray, set_: prepared.PreparedSet
 ) -> checks.Findings:
+    """Checks one record, given its columns of the lengths index."""
     found = checks.Findings()
-    if isinstance(record, Caption):
-        raw = RawCaption(
-            key=record.key,
-            image_id=record.image_id,
-            caption=record.caption,
-            width=record.width,
-            height=record.height,
-            boxes=record.boxes,
-            features=record.features,
-            classes=record.classes,
+    if isinstance(examples[0], Caption):
+        shared = ("image_id", "width", "height", "boxes", "features", "classes")
+        picture = RawPicture(**{name: getattr(examples[0], name) for name in shared})
+        found = checks.picture(picture, set_.region_width, set_.region_classes)
+    if len(examples) != lengths.shape[1]:
+        found.problems.append(
+            ("key", f"{len(examples)} captions; the lengths index says {lengths.shape[1]}")
         )
-        found = checks.caption(raw, set_.region_width, set_.region_classes)
-    pieces, word = record.pieces, record.word
-    regions = len(record.boxes) if isinstance(record, Caption) else 0
+        return found
+    for example, expected in zip(examples, lengths[:3].T.tolist(), strict=True):
+        _words(example, expected, set_, found)
+    return found
+
+
+def _words(
+    example: Caption | Text,
+    lengths: list[int],
+    set_: prepared.PreparedSet,
+    found: checks.Findings,
+) -> None:
+    pieces, word = example.pieces, example.word
+    regions = len(example.boxes) if isinstance(example, Caption) else 0
     words = int(word[-1]) + 1 if len(word) else 0
-    if [len(pieces), words, regions] != lengths.tolist():
+    if [len(pieces), words, regions] != lengths:
         found.problems.append(
             (
                 "lengths",
                 f"{len(pieces)} pieces, {words} words, {regions} regions; the index says"
-                f" {', '.join(map(str, lengths.tolist()))}",
+                f" {', '.join(map(str, lengths))}",
             )
         )
     if len(pieces) != len(word) or (np.diff(word, prepend=-1) > 1).any():
@@ -133,7 +157,6 @@ def _record(
                 f"ids {pieces.min()} to {pieces.max()}; the vocabulary has {set_.vocabulary_size}",
             )
         )
-    return found
 
 
 def _table(rows: list[list[str]]) -> str:

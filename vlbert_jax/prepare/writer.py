@@ -40,7 +40,8 @@ def write_set(
 
     Args:
       output: directory of the set; if it holds one, the new splits must fit to it.
-      kind: "captions" (of RawCaption) or "text" (of RawText).
+      kind: "captions" (of RawCaption, or RawPicture with captions), "pictures" (of RawPicture
+        without) or "text" (of RawText).
       records: split -> its raw records in order; all splits appear together or not at all.
       reader: name of the format that the records come from.
       vocabulary: WordPiece file; empty: the shipped one.
@@ -75,6 +76,7 @@ def write_set(
         )
         catalogue.write(temporary, form, parts)
         description = {
+            "format": prepared.FORMAT,
             **form._asdict(),
             "vocabulary_fingerprint": tokenizer.fingerprint,
             "vocabulary_size": tokenizer.size,
