@@ -4,9 +4,6 @@ One JSON object a line names the caption and a feature file, "train_frcnn.zip@/0
 member 00000007.json of that archive, or the same file in the unpacked folder.
 """
 
-import base64
-import binascii
-import json
 import pathlib
 import zipfile
 import zlib
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlbert_jax.options import DataError
+from vlbert_jax.prepare import tables
 from vlbert_jax.prepare.raw import Bad, RawCaption
 from vlbert_jax.prepare.readers.text import lines
 
@@ -59,10 +57,6 @@ def _list_file(path: pathlib.Path, split: str) -> pathlib.Path:
     return path / LISTS[split]
 
 
-class _Broken(Exception):
-    """A fault of one example: field, reason."""
-
-
 class _Features:
     """Feature files by the names that the list gives them; archives stay open."""
 
@@ -81,9 +75,9 @@ class _Features:
         try:
             return self._archives[archive].read(member)
         except KeyError:
-            raise _Broken("frcnn", f"archive {archive} has no member {member}") from None
+            raise tables.Fault("frcnn", f"archive {archive} has no member {member}") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise _Broken(
+            raise tables.Fault(
                 "frcnn", f"member {member} of archive {archive} is damaged ({error})"
             ) from error
 
@@ -112,23 +106,26 @@ class _Features:
         try:
             return (self.folder / name).read_bytes()
         except OSError as error:
-            raise _Broken("frcnn", f"file {name} cannot be read ({error.strerror})") from error
+            raise tables.Fault("frcnn", f"file {name} cannot be read ({error.strerror})") from error
 
 
 def _example(line: str, where: str, features: _Features) -> RawCaption | Bad:
     key = "?"
     try:
-        entry = _object(line, "line")
-        name, caption = (_field(entry, field, "line") for field in ("frcnn", "caption"))
+        entry = tables.json_object(line, "line")
+        name, caption = (tables.item(entry, field, "line") for field in ("frcnn", "caption"))
         if not isinstance(name, str):
-            raise _Broken("frcnn", f"is {name!r}; expected the name of a feature file")
+            raise tables.Fault("frcnn", f"is {name!r}; expected the name of a feature file")
         key = pathlib.PurePosixPath(name.partition("@/")[2] or name).stem
         if isinstance(caption, list) and all(isinstance(word, str) for word in caption):
             caption = " ".join(caption)
         if not isinstance(caption, str):
-            raise _Broken("caption", f"is {caption!r:.80}; expected a list of words")
-        stored = _object(features.read(name), "frcnn")
-        width, height, n = (_count(stored, field) for field in ("image_w", "image_h", "num_boxes"))
+            raise tables.Fault("caption", f"is {caption!r:.80}; expected a list of words")
+        stored = tables.json_object(features.read(name), "frcnn")
+        width, height, n = (
+            tables.count(tables.item(stored, field, "frcnn"), field)
+            for field in ("image_w", "image_h", "num_boxes")
+        )
         return RawCaption(
             key=key,
             image_id=key,
@@ -140,46 +137,9 @@ def _example(line: str, where: str, features: _Features) -> RawCaption | Bad:
             classes=_array(stored, "classes", n) if "classes" in stored else None,
             where=where,
         )
-    except _Broken as fault:
+    except tables.Fault as fault:
         return Bad(key, *fault.args, where)
 
 
-def _object(text: str | bytes, field: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise _Broken(field, f"no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise _Broken(field, f"JSON holds a {type(value).__name__}; expected an object")
-    return value
-
-
-def _field(stored: dict[str, Any], name: str, of: str) -> Any:
-    if name not in stored:
-        raise _Broken(of, f"has no {name!r}; found {', '.join(stored) or 'nothing'}")
-    return stored[name]
-
-
-def _count(stored: dict[str, Any], name: str) -> int:
-    value = _field(stored, name, "frcnn")
-    if not isinstance(value, int) or value < 0:
-        raise _Broken(name, f"is {value!r:.80}; expected a number of at least 0")
-    return value
-
-
-def _array(stored: dict[str, Any], name: str, rows: int) -> np.ndarray:
-    """[rows, columns] float32 of a base64 field."""
-    columns = COLUMNS[name]
-    value = _field(stored, name, "frcnn")
-    try:
-        data = base64.b64decode(value, validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise _Broken(name, f"no base64 ({error})") from error
-    if len(data) != rows * columns * 4:
-        found, rest = divmod(len(data), columns * 4)
-        raise _Broken(
-            name,
-            f"{len(data):,} bytes = {found} rows of {columns} float32{' and a bit' * (rest > 0)};"
-            f" num_boxes is {rows}",
-        )
-    return np.frombuffer(data, "<f4").reshape(rows, columns)
+def _array(stored: dict[str, Any], name: str, n: int) -> np.ndarray:
+    return tables.array(tables.item(stored, name, "frcnn"), name, n, COLUMNS[name])
