@@ -18,7 +18,9 @@ def test_captions_then_verify(tmp_path, capsys):
     output = str(tmp_path / "set")
     assert main(["vlbert_conceptual_captions", f"--input={CAPTIONS}", f"--output={output}"]) == 0
     said = capsys.readouterr()
-    assert "split train, captions, 3 records, 19 pieces, 19 words, 6 regions" in said.out
+    assert (
+        "split train, captions, 3 records, 3 examples, 19 pieces, 19 words, 6 regions" in said.out
+    )
     assert "train: 3 records" in said.err
     assert main(["verify", output]) == 0
     assert "good" in capsys.readouterr().out

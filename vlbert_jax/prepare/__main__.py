@@ -1,29 +1,39 @@
 """Command: other people's files -> a prepared set, and its verification.
 
-First in the flow, once for each set: reader -> `writer.py`. Training reads what this leaves.
+First in the flow, once for each set: reader -> `join.py` where captions come from another file
+-> `writer.py`. Training reads what this leaves.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from vlbert_jax.options import DataError
-from vlbert_jax.prepare import verify, writer
+from vlbert_jax.prepare import join, verify, writer
+from vlbert_jax.prepare.raw import Records
 from vlbert_jax.prepare.readers import (
-    captions_csv,
-    captions_tsv,
+    bottom_up_attention_tsv,
+    lxmert_tsv,
+    oscar_caption_tsv,
+    scene_graph_benchmark_tsv,
     text,
+    vinvl_tsv,
     vlbert_conceptual_captions,
     vlbert_corpus,
 )
 
 READERS = {
     "vlbert_conceptual_captions": vlbert_conceptual_captions,
+    "bottom_up_attention_tsv": bottom_up_attention_tsv,
+    "lxmert_tsv": lxmert_tsv,
+    "vinvl_tsv": vinvl_tsv,
+    "oscar_caption_tsv": oscar_caption_tsv,
+    "scene_graph_benchmark_tsv": scene_graph_benchmark_tsv,
+    **join.CAPTIONS,
     "vlbert_corpus": vlbert_corpus,
     "text": text,
-    "captions_tsv": captions_tsv,
-    "captions_csv": captions_csv,
 }
 
 
@@ -59,6 +69,19 @@ def _parser() -> argparse.ArgumentParser:
             nargs="+",
             help="file or folder; several are joined in the order given",
         )
+        if reader.KIND == "pictures":
+            command.add_argument(
+                "--captions",
+                default=[],
+                action="extend",
+                nargs="+",
+                help="file of the pictures' captions; without, a set of pictures alone",
+            )
+            command.add_argument(
+                "--captions_format",
+                choices=tuple(join.CAPTIONS),
+                help="format of the captions, where the file's name does not tell",
+            )
         command.add_argument("--output", required=True, help="directory of the prepared set")
         command.add_argument(
             "--split",
@@ -88,11 +111,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    reader = READERS[options.command]
+    kind, records = _records(options)
     set_ = writer.write_set(
         options.output,
-        reader.KIND,
-        {options.split: reader.read(options.input, options.split)},
+        kind,
+        {options.split: records},
         reader=options.command,
         vocabulary=options.vocabulary,
         feature_dtype=options.features,
@@ -101,6 +124,22 @@ def _prepare(options: argparse.Namespace) -> int:
     )
     print(_summary(options.output, options.split, set_))
     return 0
+
+
+def _records(options: argparse.Namespace) -> tuple[str, Records]:
+    """Kind of the set, and what is written into it."""
+    reader = READERS[options.command]
+    records = reader.read(options.input, options.split)
+    if reader.KIND != "pictures":
+        return reader.KIND, records
+    if not options.captions:
+        return "pictures", join.once(records)
+    formats = [options.captions_format or join.format_of(file) for file in options.captions]
+    captions = [
+        join.CAPTIONS[name].read([file], options.split)
+        for name, file in zip(formats, options.captions, strict=True)
+    ]
+    return "captions", join.captioned(records, itertools.chain.from_iterable(captions))
 
 
 def _synthetic(options: argparse.Namespace) -> int:
@@ -120,7 +159,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _summary(output: str, split: str, set_: dict[str, Any]) -> str:
     part = set_["splits"][split]
-    numbers = [f"{part[name]:,} {name}" for name in ("records", "pieces", "words", "regions")]
+    names = ["records", "examples", "pieces", "words", "regions"]
+    numbers = [f"{part[name]:,} {name}" for name in names]
     left_out = [f"bad records left out: {part['bad_records']:,}"] if part["bad_records"] else []
     counts = [f"{name} {count:,}" for name, count in part["counts"].items()]
     lines = [

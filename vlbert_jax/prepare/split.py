@@ -59,10 +59,10 @@ class SplitWriter:
           DataError: bad records that are not to be skipped, or no usable record.
         """
         shards, meter = _Shards(self.folder, self.split), _Meter(self.split, self.progress)
-        lengths = []
+        lengths, told = [], {}
         for raw in raws:
             if isinstance(raw, Counted):
-                self._counts[raw.name] += raw.count
+                told[raw.name] = raw.count
                 continue
             meter.step(shards.bytes, self._bad_records)
             record = self._record(raw)
@@ -88,7 +88,7 @@ class SplitWriter:
             **totals(index),
             "bytes": shards.bytes,
             "bad_records": self._bad_records,
-            "counts": {name: count for name, count in sorted(self._counts.items()) if count},
+            "counts": {name: n for name, n in sorted(self._counts.items()) if n} | told,
             "fingerprint": fingerprint(self.form.kind, self.tokenizer.fingerprint, hashes),
             "shard_lengths": [file["records"] for file in files],
             "shard_sha256": hashes,
