@@ -97,7 +97,7 @@ class Thing:
 
 
 def marked(tmp_path):
-    return str(tmp_path / "was run")
+    return str(tmp_path / "was_run")
 
 
 HOSTILE = {
