@@ -48,7 +48,8 @@ def numpy_loop(config) -> dict[str, list[float]]:
                 if f"{name}_target" in batch:
                     target = batch[f"{name}_target"][0, k].astype(np.float64)
                 else:
-                    target = np.eye(len(row))[batch[f"{name}_label"][0, k]]
+                    target = np.zeros(len(row))
+                    target[batch[f"{name}_label"][0, k]] = 1
                 totals[name][0] -= (target * log_probability).sum()
                 totals[name][1] += row.argmax() == target.argmax()
                 totals[name][2] += 1
