@@ -1,11 +1,12 @@
 """Recorded samples of other people's formats, and what a correct reader makes of them."""
 
+import json
 import re
 
 import numpy as np
 
 from tests.prepare.records import FILES
-from vlbert_jax.prepare.raw import Bad
+from vlbert_jax.prepare.raw import Bad, Counted
 
 SAMPLES = FILES / "samples"
 
@@ -23,6 +24,7 @@ def expected(name):
 def by_number(found):
     """{number that ends the picture's name: raw}, none of them bad."""
     assert not [raw for raw in found if isinstance(raw, Bad)]
+    found = [raw for raw in found if not isinstance(raw, Counted)]
     named = {str(int(re.search(r"\d+$", raw.image_id)[0])): raw for raw in found}
     assert len(named) == len(found)
     return named
@@ -54,3 +56,16 @@ def assert_background_added(classes, without):
 def bad(found):
     """{key: "field: reason"} of the bad records."""
     return {raw.key: f"{raw.field}: {raw.reason}" for raw in found if isinstance(raw, Bad)}
+
+
+def coco_sizes(folder, without=()):
+    """A file of COCO's kind with the sizes of the samples' pictures, and the sizes."""
+    known = {"9": (640, 480), "25": (480, 640), "391895": (500, 333)}
+    images = [
+        {"id": int(number), "width": width, "height": height, "file_name": f"{number:0>12}.jpg"}
+        for number, (width, height) in known.items()
+        if number not in without
+    ]
+    file = folder / "captions_train2017.json"
+    file.write_text(json.dumps({"images": images, "annotations": []}))
+    return str(file), known

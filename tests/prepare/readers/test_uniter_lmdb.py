@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.prepare.readers.test_uniter_npz import assert_is_sample
-from tests.prepare.samples import SAMPLES, bad
+from tests.prepare.samples import SAMPLES, bad, by_number, coco_sizes
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare.readers.uniter_lmdb import read
 
@@ -43,6 +43,19 @@ def test_list_of_row_numbers(name, tmp_path):
     with pytest.raises(DataError, match="no JSON"):
         found(tmp_path / name)
 
+    stored = lmdb.open(str(tmp_path / name))
+    with stored, stored.begin(write=True) as transaction:
+        transaction.put(b"__keys__", b"[1, ")
+    list_file.unlink()
+    with pytest.raises(DataError, match=r"list of keys \(__keys__\): no JSON"):
+        found(tmp_path / name)
+
+
+def test_sizes(tmp_path):
+    file, known = coco_sizes(tmp_path)
+    records = by_number(list(read([str(SAMPLE / NAME), file], "train")))
+    assert {name: (raw.width, raw.height) for name, raw in records.items()} == known
+
 
 def array(values):
     return {
@@ -72,5 +85,5 @@ def test_rows_without_a_list(name, sure, kept, tmp_path):
     ):
         stored.put(b"a_1.npz", msgpack.packb(value))
         stored.put(b"__keys__", b'["a_1.npz"]')
-    (raw,) = found(tmp_path / name)
+    raw, _ = found(tmp_path / name)
     assert (len(raw.boxes), raw.image_id, raw.classes) == (kept, "a_1", None)

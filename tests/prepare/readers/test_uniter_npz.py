@@ -1,11 +1,14 @@
 """The recorded sample; how exact the geometry is without the size of the picture."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from tests.prepare.samples import SAMPLES, bad, by_number, expected
+from tests.prepare.samples import SAMPLES, bad, by_number, coco_sizes, expected
 from vlbert_jax.data import regions
 from vlbert_jax.options import DataError
+from vlbert_jax.prepare.raw import Counted
 from vlbert_jax.prepare.readers.uniter_npz import picture, read
 
 SAMPLE = SAMPLES / "uniter_npz"
@@ -24,9 +27,26 @@ def assert_is_sample(found, name):
 
 
 def test_sample():
-    found = list(read(sorted(str(file) for file in SAMPLE.glob("coco*")), "train"))
+    *found, unknown = read(sorted(str(file) for file in SAMPLE.glob("coco*")), "train")
     assert_is_sample(found, "uniter_npz")
     assert found[0].image_id == "coco_train2014_000000000009"
+    assert unknown == Counted("sizes_unknown", 3)
+
+
+def test_sample_with_sizes(tmp_path):
+    """The boxes are the pixels of the sample's other formats, as far as half precision goes."""
+    for file in SAMPLE.glob("coco*"):
+        shutil.copyfile(file, tmp_path / file.name)
+    file, known = coco_sizes(tmp_path)
+    found = by_number(list(read([str(tmp_path), file], "train")))
+    for number, fields in expected("vilbert_lmdb").items():
+        assert (found[number].width, found[number].height) == known[number]
+        np.testing.assert_allclose(found[number].boxes, fields["boxes"], atol=640 * 2**-12)
+    file, _ = coco_sizes(tmp_path, without=["25"])
+    said = bad(read([str(tmp_path), file], "train"))
+    assert said == {
+        "coco_train2014_000000000025": f"size: {file} does not have this picture",
+    }
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -41,7 +61,7 @@ def test_geometry_of_a_picture_of_unknown_size(size, mirror):
         "norm_bb": np.hstack([norm, end - corner]).astype(np.float16),
         "features": np.ones((300, 8), np.float16),
     }
-    raw = picture(stored, "a", "here")
+    raw = picture(stored, "a", "here", None)
     kept = regions.shares(*_flat(regions.place(raw.boxes, raw.width, raw.height, mirror)))
     true = regions.shares(*_flat(regions.place(norm * (size * 2), *size, mirror)))
     off = np.abs(kept - true).max(axis=1)

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from tests.prepare.samples import SAMPLES, assert_is_sample, bad
+from tests.prepare.samples import SAMPLES, assert_is_sample, bad, coco_sizes
 from vlbert_jax.options import DataError
+from vlbert_jax.prepare.raw import Counted
 from vlbert_jax.prepare.readers.vlp_h5 import read
 
 h5py = pytest.importorskip("h5py")
@@ -19,11 +20,22 @@ def found(folder):
     return list(read([str(folder)], "train"))
 
 
-def test_sample():
-    records = found(SAMPLE)
+def test_sample(tmp_path):
+    file, known = coco_sizes(tmp_path)
+    records = list(read([str(SAMPLE), file], "train"))
     assert_is_sample(records, "vlp_h5")
     assert [raw.image_id for raw in records] == [NINE, OTHER, LAST]
-    assert {(raw.width, raw.height) for raw in records} == {(None, None)}
+    assert [(raw.width, raw.height) for raw in records] == list(known.values())
+
+
+def test_guessed_sizes():
+    *records, guessed = found(SAMPLE)
+    assert_is_sample(records, "vlp_h5")
+    assert guessed == Counted("sizes_guessed", 3)
+    assert (records[2].width, records[2].height) == (411, 148)
+    for raw in records:
+        ends = raw.boxes[:, 2:].max(axis=0)
+        assert ((ends < [raw.width, raw.height]) & (ends + 1 >= [raw.width, raw.height])).all()
 
 
 def test_missing(tmp_path):

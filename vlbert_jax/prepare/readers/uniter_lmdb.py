@@ -1,47 +1,55 @@
-"""UNITER's LMDB of pictures, plain (msgpack) or compressed (.npz)
+"""UNITER's LMDB of pictures, plain or compressed, and perhaps COCO's .json for the sizes
 
 The database is SPLIT/feat_th0.2_max100_min10, SPLIT/feat_numbb36 or SPLIT/all, with or without
-"_compressed". nbb_*.json beside it tells how many rows of each picture count. Sizes and boxes: see
-`uniter_npz`.
+"_compressed". nbb_*.json beside it tells how many rows of each picture count. Sizes and boxes:
+see `uniter_npz`.
 """
 
 import io
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from vlbert_jax.options import DataError
-from vlbert_jax.prepare import lmdb_file
+from vlbert_jax.prepare import lmdb_file, sizes
 from vlbert_jax.prepare.fields import BrokenError, count, rows
 from vlbert_jax.prepare.msgpack_numpy import unpack
-from vlbert_jax.prepare.raw import Bad, RawPicture
-from vlbert_jax.prepare.readers.uniter_npz import load_npz, picture
+from vlbert_jax.prepare.raw import Bad, Counted, RawPicture
+from vlbert_jax.prepare.readers.uniter_npz import counted, load_npz, picture
+from vlbert_jax.prepare.unpickle import DamagedError
 
 KIND = "pictures"
 CONFIDENCE, LEAST, MOST = 0.2, 10, 100  # of rows, where no list tells their number
 ZIP = b"PK"
 
 
-def read(inputs: list[str], split: str) -> Iterator[RawPicture | Bad]:
+def read(inputs: list[str], split: str) -> Iterator[RawPicture | Bad | Counted]:
     """The pictures of the databases.
 
     Raises:
-      DataError: no whole LMDB.
+      DataError: no whole LMDB, or a .json file without sizes.
     """
-    for name in inputs:
-        yield from lmdb_file.examples([name], _decode, _example(pathlib.Path(name)))
+    names, known = sizes.among(inputs)
+    found = [
+        lmdb_file.examples([name], _decode, _example(pathlib.Path(name), known)) for name in names
+    ]
+    return counted(itertools.chain.from_iterable(found), known)
 
 
 def _decode(data: bytes, where: str) -> Any:
     if data[:2] == ZIP:
         return load_npz(io.BytesIO(data))
     if data[:1] == b"[":  # the list of keys
-        return json.loads(data)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise DamagedError(f"no JSON ({error})") from error
     return unpack(data)
 
 
-def _example(database: pathlib.Path) -> Callable[[Any, str, str], RawPicture]:
+def _example(database: pathlib.Path, known: sizes.Sizes) -> Callable[[Any, str, str], RawPicture]:
     numbers = _numbers(database)
     all_rows = database.name.startswith("feat_numbb")
 
@@ -54,7 +62,7 @@ def _example(database: pathlib.Path) -> Callable[[Any, str, str], RawPicture]:
         elif not all_rows:
             sure = int((rows(stored, "conf", columns=1) > CONFIDENCE).sum())
             n = min(MOST, max(LEAST, sure))
-        return picture(stored, key.removesuffix(".npz"), where, n)
+        return picture(stored, key.removesuffix(".npz"), where, known.of(key), n)
 
     return example
 
