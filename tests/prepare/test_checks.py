@@ -114,6 +114,8 @@ def test_stored_rounds_as_numpy_does():
     np.testing.assert_array_equal(found.view("u2"), numbers.astype(np.float16).view("u2"))
     assert checks.stored(np.float32([3e38, -3e38]), "float16").tolist() == [65504, -65504]
     assert checks.stored(np.float32([3e38]), "float32") == np.float32(3e38)
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    assert checks.stored(halves, "float16").tobytes() == halves.tobytes()
 
 
 @pytest.mark.public_files

@@ -81,7 +81,7 @@ def clamped(raw: RawCaption | RawPicture) -> np.ndarray:
 
 def stored(numbers: np.ndarray, dtype: str) -> np.ndarray:
     """`numbers` in the dtype of the set; what float16 cannot hold becomes its largest number."""
-    if dtype != "float16":
+    if dtype != "float16" or numbers.dtype == np.float16:
         return numbers.astype(dtype)
     numbers = np.clip(numbers, -LARGEST, LARGEST)
     # NumPy takes 50 ns to round a number below the normal ones, and most class scores lie there.
