@@ -1,6 +1,7 @@
 """Tab-separated files and what stands in their cells: numbers, base64 arrays, JSON.
 
-The readers of such formats call this; what is wrong with a field is a `Fault`, which becomes a `Bad` record.
+The readers of such formats call this; what is wrong with a cell is a `BrokenError`, which
+becomes a `Bad` record.
 """
 
 import base64
@@ -11,12 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawPicture
 from vlbert_jax.prepare.readers.text import files
-
-
-class Fault(Exception):
-    """A fault of one record: the field, what was found and expected."""
 
 
 def pictures(
@@ -32,7 +30,7 @@ def pictures(
     Args:
       inputs: files, or folders that stand for their files with one of `suffixes`.
       layouts: names of the columns, the picture's id first; told apart by their number.
-      make: (column -> text, file and line) -> the picture, or raises Fault.
+      make: (column -> text, file and line) -> the picture, or raises BrokenError.
 
     Raises:
       DataError: no such file.
@@ -46,12 +44,12 @@ def pictures(
                 columns = next((names for names in layouts if len(names) == len(cells)), None)
                 if columns is None:
                     expected = " or ".join(f"{len(names)}" for names in layouts)
-                    raise Fault(
+                    raise BrokenError(
                         "row",
                         f"{len(cells)} columns; expected {expected}: {', '.join(layouts[-1])}",
                     )
                 yield make(dict(zip(columns, cells, strict=True)), where)
-            except Fault as fault:
+            except BrokenError as fault:
                 yield Bad(cells[0][:80], *fault.args, where)
 
 
@@ -68,25 +66,25 @@ def json_object(text: str | bytes, field: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise Fault(field, f"no JSON ({error})") from error
+        raise BrokenError(field, f"no JSON ({error})") from error
     if not isinstance(value, dict):
-        raise Fault(field, f"JSON holds a {type(value).__name__}; expected an object")
+        raise BrokenError(field, f"JSON holds a {type(value).__name__}; expected an object")
     return value
 
 
 def item(stored: Any, name: str, of: str) -> Any:
     """stored[name]; `of` is what `stored` is called in messages."""
     if not isinstance(stored, dict):
-        raise Fault(of, f"is {stored!r:.80}; expected an object")
+        raise BrokenError(of, f"is {stored!r:.80}; expected an object")
     if name not in stored:
-        raise Fault(of, f"has no {name!r}; found {', '.join(stored) or 'nothing'}")
+        raise BrokenError(of, f"has no {name!r}; found {', '.join(stored) or 'nothing'}")
     return stored[name]
 
 
 def count(value: Any, name: str) -> int:
     """A whole number of at least 0."""
     if not isinstance(value, int) or value < 0:
-        raise Fault(name, f"is {value!r:.80}; expected a number of at least 0")
+        raise BrokenError(name, f"is {value!r:.80}; expected a number of at least 0")
     return value
 
 
@@ -111,7 +109,7 @@ def array(
     try:
         data = base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise Fault(name, f"no base64 ({error})") from error
+        raise BrokenError(name, f"no base64 ({error})") from error
     allowed = [columns] if isinstance(columns, int) else list(columns)
     for letter in dtypes:
         dtype = np.dtype(letter).newbyteorder("<")
@@ -121,16 +119,10 @@ def array(
                 return np.frombuffer(data, dtype).reshape(n, width)
     dtype = np.dtype(dtypes[0])
     if not allowed[0]:
-        raise Fault(name, f"{len(data):,} bytes are no {n} rows of {dtype}; num_boxes is {n}")
+        raise BrokenError(name, f"{len(data):,} bytes are no {n} rows of {dtype}; num_boxes is {n}")
     found, rest = divmod(len(data), allowed[0] * dtype.itemsize)
-    raise Fault(
+    raise BrokenError(
         name,
         f"{len(data):,} bytes = {found} rows of {allowed[0]} {dtype}{' and a bit' * (rest > 0)};"
         f" num_boxes is {n}",
     )
-
-
-def with_background(scores: np.ndarray) -> np.ndarray:
-    """[n, C + 1] from [n, C] class scores without background: column 0 is what is missing to 1."""
-    missing = np.clip(1 - scores.sum(axis=1, keepdims=True, dtype=np.float64), 0, 1)
-    return np.concatenate([missing.astype(scores.dtype), scores], axis=1)

@@ -115,6 +115,9 @@ def test_lxmert_of_volta(tmp_path):
     (picture,) = pictures(lxmert_tsv, write(tmp_path / "a.tsv", row))
     np.testing.assert_array_equal(picture.classes, scores, strict=True)
     assert (picture.width, picture.height) == (640, 480)
+    row[10] = b64(scores[:, 1:])  # without background
+    (picture,) = pictures(lxmert_tsv, write(tmp_path / "a.tsv", row))
+    np.testing.assert_allclose(picture.classes, scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["", "features.tsv"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import with_background
 from vlbert_jax.prepare.raw import Bad, RawPicture
 
 KIND = "pictures"
@@ -24,7 +25,7 @@ def _picture(row: dict[str, str], where: str) -> RawPicture:
     n = tables.digits(row["num_boxes"], "num_boxes")
     classes = None
     if "cls_prob" in row:
-        classes = tables.array(row["cls_prob"], "cls_prob", n)
+        classes = with_background(tables.array(row["cls_prob"], "cls_prob", n))
     return RawPicture(
         image_id=row["image_id"],
         width=tables.digits(row["image_w"], "image_w"),

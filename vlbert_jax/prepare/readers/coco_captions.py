@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawText
 
 KIND = "text"
@@ -37,7 +38,7 @@ def read(inputs: list[str], split: str) -> Iterator[RawText | Bad]:
                     tables.item(annotation, "image_id", "annotation"),
                     where,
                 )
-            except tables.Fault as fault:
+            except BrokenError as fault:
                 yield Bad(f"{number}", *fault.args, where)
 
 
@@ -58,12 +59,12 @@ def caption(key: str, text: object, image_id: object, where: str) -> RawText:
     """A caption whose parts are what they should be.
 
     Raises:
-      Fault: they are not.
+      BrokenError: they are not.
     """
     if not isinstance(text, str):
-        raise tables.Fault("caption", f"is {text!r:.80}; expected a text")
+        raise BrokenError("caption", f"is {text!r:.80}; expected a text")
     if isinstance(image_id, bool) or not isinstance(image_id, int | str):
-        raise tables.Fault("image_id", f"is {image_id!r:.80}; expected a number or a name")
+        raise BrokenError("image_id", f"is {image_id!r:.80}; expected a number or a name")
     return RawText(key, text, where, f"{image_id}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawText
 from vlbert_jax.prepare.readers.coco_captions import caption, load
 from vlbert_jax.prepare.readers.text import lines
@@ -46,7 +47,7 @@ def _dataset(file: pathlib.Path, split: str) -> Iterator[RawText | Bad]:
                 sentences = tables.item(image, "sentences", "image")
                 image_id = image.get("cocoid", image.get("filename"))
                 yield from _captions(image_id, sentences, f"{number}", where)
-        except tables.Fault as fault:
+        except BrokenError as fault:
             yield Bad(f"{number}", *fault.args, where)
     if not set(wanted) & set(seen):
         raise DataError(
@@ -65,13 +66,13 @@ def _lines(file: pathlib.Path) -> Iterator[RawText | Bad]:
                 sentences = tables.item(entry, "sentences", "line")
                 image_id = tables.item(entry, "id", "line")
                 yield from _captions(image_id, sentences, f"{number}", line.where)
-            except tables.Fault as fault:
+            except BrokenError as fault:
                 yield Bad(line.key, *fault.args, line.where)
 
 
 def _captions(image_id: Any, sentences: Any, number: str, where: str) -> list[RawText]:
     """The captions of one image: texts, or objects with a text "raw"."""
     if not isinstance(sentences, list):
-        raise tables.Fault("sentences", f"is {json.dumps(sentences):.80}; expected a list")
+        raise BrokenError("sentences", f"is {json.dumps(sentences):.80}; expected a list")
     texts = [each.get("raw") if isinstance(each, dict) else each for each in sentences]
     return [caption(f"{number}#{place}", text, image_id, where) for place, text in enumerate(texts)]

@@ -7,6 +7,7 @@ from them.
 from collections.abc import Iterator
 
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import with_background
 from vlbert_jax.prepare.raw import Bad, RawPicture
 
 KIND = "pictures"
@@ -28,7 +29,7 @@ def _picture(row: dict[str, str], where: str) -> RawPicture:
     n = tables.digits(row["num_boxes"], "num_boxes")
     classes = None
     if "cls_prob" in row:
-        classes = tables.array(row["cls_prob"], "cls_prob", n)
+        classes = with_background(tables.array(row["cls_prob"], "cls_prob", n))
     return RawPicture(
         image_id=row["img_id"],
         width=tables.digits(row["img_w"], "img_w"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawPicture
 from vlbert_jax.prepare.readers import vinvl_tsv
 
@@ -34,7 +35,7 @@ def _picture(known: dict[str, tuple[int, int]], row: dict[str, str], where: str)
     n = tables.count(tables.item(stored, "num_boxes", "regions"), "num_boxes")
     rows = vinvl_tsv.numbers(tables.item(stored, "features", "regions"), n)
     if row["image_id"] not in known:
-        raise tables.Fault("size", "the file of sizes (hw) does not have this picture")
+        raise BrokenError("size", "the file of sizes (hw) does not have this picture")
     return vinvl_tsv.placed(row["image_id"], rows, *known[row["image_id"]], None, where)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawPicture
 from vlbert_jax.prepare.readers.oscar_caption_tsv import SIZES, sizes
 
@@ -41,7 +42,7 @@ def read(inputs: list[str], split: str) -> Iterator[RawPicture | Bad]:
 def _picture(known: dict[str, tuple[int, int]], row: dict[str, str], where: str) -> RawPicture:
     objects = tables.item(tables.json_object(row["regions"], "row"), "objects", "row")
     if row["image_id"] not in known:
-        raise tables.Fault("size", f"no *{SIZES} has this picture")
+        raise BrokenError("size", f"no *{SIZES} has this picture")
     size = known[row["image_id"]]
     return RawPicture(row["image_id"], *size, _boxes(objects), _features(objects), None, where)
 
@@ -51,12 +52,12 @@ def _boxes(objects: list[dict[str, Any]]) -> np.ndarray:
     try:
         return np.array(rects, np.float32).reshape(len(rects), 4)
     except (ValueError, TypeError) as error:
-        raise tables.Fault("rect", f"expected 4 numbers ({error})") from error
+        raise BrokenError("rect", f"expected 4 numbers ({error})") from error
 
 
 def _features(objects: list[dict[str, Any]]) -> np.ndarray:
     rows = [tables.array(tables.item(each, "feature", "objects"), "feature", 1) for each in objects]
     widths = sorted({row.shape[1] for row in rows})
     if len(widths) > 1:
-        raise tables.Fault("feature", f"objects have {widths} numbers; expected the same of each")
+        raise BrokenError("feature", f"objects have {widths} numbers; expected the same of each")
     return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)

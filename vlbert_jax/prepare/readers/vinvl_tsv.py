@@ -12,6 +12,7 @@ import numpy as np
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawPicture
 
 KIND = "pictures"
@@ -45,7 +46,7 @@ def _picture(known: dict[str, Known], row: dict[str, str], where: str) -> RawPic
     n = tables.digits(row["num_boxes"], "num_boxes")
     rows = numbers(row["features"], n)
     if row["image_id"] not in known:
-        raise tables.Fault("size", "predictions.tsv does not have this picture")
+        raise BrokenError("size", "predictions.tsv does not have this picture")
     return placed(row["image_id"], rows, *known[row["image_id"]], where)
 
 
@@ -65,13 +66,13 @@ def placed(
     """The picture; its boxes come from the 6 last of 2054 numbers, else from `boxes`.
 
     Raises:
-      Fault: 2048 numbers, and `boxes` is None or does not have as many rows.
+      BrokenError: 2048 numbers, and `boxes` is None or does not have as many rows.
     """
     if rows.shape[1] == WITH_BOX:
         boxes = rows[:, APPEARANCE : APPEARANCE + 4] * np.array([width, height] * 2, np.float32)
     elif boxes is None or len(boxes) != len(rows):
         found = "none" if boxes is None else f"{len(boxes)}"
-        raise tables.Fault(
+        raise BrokenError(
             "boxes",
             f"{APPEARANCE} numbers a region, so none of its box, and {found} in the other file"
             f" for {len(rows)} regions",
@@ -95,6 +96,6 @@ def _predictions(folder: pathlib.Path) -> dict[str, Known]:
             size = (tables.count(tables.item(stored, name, "row"), name) for name in SIZE)
             rects = [each["rect"] for each in stored.get("objects", [])]
             known[cells[0]] = Known(*size, np.array(rects, np.float32).reshape(-1, 4))
-        except (tables.Fault, KeyError, TypeError, ValueError) as error:
+        except (BrokenError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{file}: line {number} cannot be read ({error})") from error
     return known

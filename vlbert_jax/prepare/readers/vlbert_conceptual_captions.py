@@ -14,6 +14,7 @@ import numpy as np
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare import tables
+from vlbert_jax.prepare.fields import BrokenError
 from vlbert_jax.prepare.raw import Bad, RawCaption
 from vlbert_jax.prepare.readers.text import lines
 
@@ -75,9 +76,9 @@ class _Features:
         try:
             return self._archives[archive].read(member)
         except KeyError:
-            raise tables.Fault("frcnn", f"archive {archive} has no member {member}") from None
+            raise BrokenError("frcnn", f"archive {archive} has no member {member}") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise tables.Fault(
+            raise BrokenError(
                 "frcnn", f"member {member} of archive {archive} is damaged ({error})"
             ) from error
 
@@ -106,7 +107,7 @@ class _Features:
         try:
             return (self.folder / name).read_bytes()
         except OSError as error:
-            raise tables.Fault("frcnn", f"file {name} cannot be read ({error.strerror})") from error
+            raise BrokenError("frcnn", f"file {name} cannot be read ({error.strerror})") from error
 
 
 def _example(line: str, where: str, features: _Features) -> RawCaption | Bad:
@@ -115,12 +116,12 @@ def _example(line: str, where: str, features: _Features) -> RawCaption | Bad:
         entry = tables.json_object(line, "line")
         name, caption = (tables.item(entry, field, "line") for field in ("frcnn", "caption"))
         if not isinstance(name, str):
-            raise tables.Fault("frcnn", f"is {name!r}; expected the name of a feature file")
+            raise BrokenError("frcnn", f"is {name!r}; expected the name of a feature file")
         key = pathlib.PurePosixPath(name.partition("@/")[2] or name).stem
         if isinstance(caption, list) and all(isinstance(word, str) for word in caption):
             caption = " ".join(caption)
         if not isinstance(caption, str):
-            raise tables.Fault("caption", f"is {caption!r:.80}; expected a list of words")
+            raise BrokenError("caption", f"is {caption!r:.80}; expected a list of words")
         stored = tables.json_object(features.read(name), "frcnn")
         width, height, n = (
             tables.count(tables.item(stored, field, "frcnn"), field)
@@ -137,7 +138,7 @@ def _example(line: str, where: str, features: _Features) -> RawCaption | Bad:
             classes=_array(stored, "classes", n) if "classes" in stored else None,
             where=where,
         )
-    except tables.Fault as fault:
+    except BrokenError as fault:
         return Bad(key, *fault.args, where)
 
 
