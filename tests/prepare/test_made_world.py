@@ -1,8 +1,11 @@
 """The made world as prepared sets: what is written, what is left alone, what is refused."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
+from vlbert_jax import config as config_lib
 from vlbert_jax.data import prepared, synthetic
 from vlbert_jax.data.tokenizer import Tokenizer
 from vlbert_jax.options import DataError
@@ -70,6 +73,19 @@ def test_ensure_makes_only_what_is_missing(small, tmp_path):
     assert scenes.items() <= state_of(world).items()
     with pytest.raises(DataError, match="has the split train, validation already"):
         made_world.prepare(str(world))
+
+
+def test_the_config_of_the_demo_fits_the_world():
+    config = config_lib.load(str(pathlib.Path(__file__).parents[2] / "configs" / "demo.py"))
+    world = config.data.made_world
+    assert config.data.vocabulary == f"{world}/{made_world.VOCABULARY}"
+    assert config.model.vocabulary == made_world.VOCABULARY_SIZE
+    assert config.model.region_classes == synthetic.REGION_CLASSES
+    assert config.model.region_width == synthetic.REGION_WIDTH
+    names = {f"{world}/{name}" for name in (made_world.SCENES, made_world.PROSE)}
+    assert {directory for directory, _ in config.data.train} == names
+    assert {directory for directory, _ in config.data.validation} == names
+    assert not config.data.mirror  # left and right would be wrong in half of the pictures
 
 
 def test_another_version_of_the_world_is_refused(small, tmp_path, monkeypatch):

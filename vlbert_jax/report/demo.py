@@ -312,7 +312,7 @@ vlbert_jax.prepare --help lists other formats):
   {prepare} --input=val_frcnn.json --output=data/mine --split=validation
   {run} --workdir=runs/mine --config.data.made_world= \\
     --config.data.train='(({mine}),)' --config.data.validation='(({mine}),)' \\
-    --config.model.region_classes=1601"""
+    --config.data.vocabulary= --config.model.vocabulary=30522 --config.model.region_classes=1601"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
