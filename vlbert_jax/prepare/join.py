@@ -14,11 +14,18 @@ import numpy as np
 
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare.raw import Bad, Counted, RawPicture, RawText
-from vlbert_jax.prepare.readers import captions_csv, captions_tsv, coco_captions, karpathy_json
+from vlbert_jax.prepare.readers import (
+    captions_csv,
+    captions_tsv,
+    coco_captions,
+    karpathy_json,
+    lxmert_json,
+)
 
 CAPTIONS = {
     "coco_captions": coco_captions,
     "karpathy_json": karpathy_json,
+    "lxmert_json": lxmert_json,
     "captions_tsv": captions_tsv,
     "captions_csv": captions_csv,
 }

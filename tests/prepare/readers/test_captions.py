@@ -8,7 +8,13 @@ from tests.prepare.readers.samples import SAMPLES
 from tests.prepare.records import FILES
 from vlbert_jax.options import DataError
 from vlbert_jax.prepare.raw import Bad
-from vlbert_jax.prepare.readers import captions_csv, captions_tsv, coco_captions, karpathy_json
+from vlbert_jax.prepare.readers import (
+    captions_csv,
+    captions_tsv,
+    coco_captions,
+    karpathy_json,
+    lxmert_json,
+)
 
 COCO = SAMPLES / "coco_captions"
 KARPATHY = SAMPLES / "karpathy_json"
@@ -59,6 +65,24 @@ def test_flickr_images_have_a_file_name_alone(tmp_path):
     assert pairs(karpathy_json, file, "validation") == [("1000092795.jpg", "A dog.")]
     with pytest.raises(DataError, match=r"no image of split train .train or restval.; found val"):
         pairs(karpathy_json, file)
+
+
+def test_lxmert():
+    """Captions; "is it a dog ?" of the source vqa is none."""
+    name = "COCO_train2014_000000000009"
+    found = pairs(lxmert_json, SAMPLES / "lxmert_tsv" / "mscoco_train.json")
+    assert found == [(name, "a dog ."), (name, "a boat .")]
+
+
+def test_faults_of_lxmerts_entries(tmp_path):
+    fine = {"img_id": "9", "sentf": {"vg": ["a dog"]}}
+    wrong = [fine | {"sentf": []}, fine | {"sentf": {"vg": "a"}}, {"sentf": {}}, 7]
+    file = dump(tmp_path / "vg.json", [fine, *wrong, fine | {"img_id": None}])
+    good, *bad = lxmert_json.read([str(file)], "train")
+    assert (good.key, good.text) == ("9#vg-0", "a dog")
+    assert [each.field for each in bad] == ["sentf", "sentf", "entry", "entry", "image_id"]
+    with pytest.raises(DataError, match="expected a list of pictures with sentf"):
+        pairs(lxmert_json, dump(tmp_path / "vg.json", {}))
 
 
 def test_faults_of_entries(tmp_path):
