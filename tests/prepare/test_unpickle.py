@@ -182,6 +182,14 @@ def test_broken(data):
         unpickle.loads(data, "f")
 
 
+def test_what_is_wrong_is_told():
+    with pytest.raises(DataError, match="a dtype with fields"):
+        unpickle.loads(bytes_of(DTYPE, b"U\x02f4\x85R(K\x03U\x01<NNU\x01xK\x40tb"), "f")
+    short = bytes_of(RECONSTRUCT, b")R(K\x01(K\x03t", DTYPE, b"U\x02f4\x85R\x89U\x08AAAAAAAAtb")
+    with pytest.raises(unpickle.DamagedError, match=r"\(3,\) float32 with 8 bytes; expected 12"):
+        unpickle.loads(short, "f")
+
+
 def test_npy(tmp_path):
     file = tmp_path / "a.npy"
     for array in ARRAYS:
