@@ -23,6 +23,8 @@ class MadeSet:
         captions = [record for record in records if isinstance(record, Caption)]
         self.kind = "captions" if captions else "text"
         self.pieces = np.array([len(record.pieces) for record in records], np.int32)
+        ids = list(dict.fromkeys(record.image_id for record in captions))  # stand together
+        self.pictures = np.array([ids.index(record.image_id) for record in captions], np.int32)
         counts = [len(r.boxes) if isinstance(r, Caption) else 0 for r in records]
         self.regions = np.array(counts, np.int32)
         scored = [record for record in captions if record.classes is not None]

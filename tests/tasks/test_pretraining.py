@@ -355,6 +355,27 @@ def test_relation():
     assert np.abs(foreign - 40).max() < 5 * math.sqrt(40)
 
 
+def test_foreign_captions_are_of_other_pictures():
+    """Two captions a picture: each of the six of other pictures as often, its own two never."""
+    records = [
+        dataclasses.replace(record, image_id=str(number // 2))
+        for number, record in enumerate(made_sets.captions(8, most_words=9).records)
+    ]
+    captions = [tuple(record.pieces) for record in records]
+    assert len(set(captions)) == 8
+    set_ = made_sets.MadeSet(records)
+    task = made_sets.make_task(set_, model=dict(relation=True), pretraining=NO_MASKS)
+    drawn = np.zeros((8, 8), int)
+    for turn in range(480):
+        for own in range(8):
+            item = task.item(own, turn)
+            text = int((item.segments == 0).sum())
+            drawn[own, captions.index(tuple(item.tokens[1 : text - 1]))] += 1
+    same_picture = np.arange(8) // 2 == np.arange(8)[:, None] // 2
+    assert (drawn[same_picture & ~np.eye(8, dtype=bool)] == 0).all()
+    assert np.abs(drawn[~same_picture] - 40).max() < 5 * math.sqrt(40)
+
+
 def test_words_and_regions_of_a_foreign_caption_count():
     task = made_sets.make_task(
         made_sets.captions(5), model=dict(relation=True), pretraining=ALL_MASKED
@@ -467,7 +488,7 @@ def test_widths():
 def test_other_sets():
     bad(DataError, "no record", made_sets.MadeSet([], "empty"))
     bad(DataError, "texts: .*text_only=False", made_sets.texts(3), model=dict(text_only=False))
-    bad(DataError, "one record.*relation", made_sets.captions(1), model=dict(relation=True))
+    bad(DataError, "one picture.*relation", made_sets.captions(1), model=dict(relation=True))
     other = made_sets.captions(3)
     other.kind = "questions"
     bad(DataError, "questions; pre-training reads", other)

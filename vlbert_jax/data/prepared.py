@@ -136,6 +136,11 @@ class PreparedSet:
         return self._lengths
 
     @property
+    def pictures(self) -> np.ndarray:
+        """[N] int32, the record of each example, never falling; not for text."""
+        return self.index()[3]
+
+    @property
     def pieces(self) -> np.ndarray:
         """[N] int32, word pieces of each example."""
         return self.index()[0]

@@ -189,11 +189,15 @@ class Pretraining:
         """Does the record keep its own caption ([n] bool), and whose caption it gets ([n])."""
         if not self.model.relation:
             return np.ones(len(records), bool), records
-        first, length = self.sources.first[source], len(self.sources.sets[source])
+        pictures, first = self.sources.sets[source].pictures, self.sources.first[source]
         key = self.seed, turns, records
         related = randomness.uniform(*key, randomness.RELATION) < RELATED
-        step = 1 + (randomness.uniform(*key, randomness.PARTNER) * (length - 1)).astype(np.int64)
-        return related, np.where(related, records, first + (records - first + step) % length)
+        # Uniform over the captions of all other pictures, counted on from the picture's last one.
+        picture = pictures[records - first]
+        begin, end = (np.searchsorted(pictures, picture, side) for side in ("left", "right"))
+        others = len(pictures) - (end - begin)
+        step = (randomness.uniform(*key, randomness.PARTNER) * others).astype(np.int64)
+        return related, np.where(related, records, first + (end + step) % len(pictures))
 
     def _mask(
         self, pieces: np.ndarray, word: np.ndarray, record: int, turn: int
@@ -347,7 +351,8 @@ def _check(set_: Any, config: Any) -> None:
         return
     if set_.kind != "captions":
         raise DataError(
-            f"{name}: a set of {set_.kind}; pre-training reads sets of captions and of text"
+            f"{name}: a set of {set_.kind}; pre-training reads sets of captions and of text:"
+            " prepare it again with --captions=FILE"
         )
     if set_.region_width != model.region_width:
         raise DataError(
@@ -366,7 +371,7 @@ def _check(set_: Any, config: Any) -> None:
             f" config.model.region_classes={model.region_classes}; set it to"
             f" {set_.region_classes}, or prepare features of the other detector"
         )
-    if model.relation and len(set_) < 2:
+    if model.relation and set_.pictures[0] == set_.pictures[-1]:
         raise DataError(
-            f"{name}: one record; config.model.relation=True takes captions of other records"
+            f"{name}: one picture; config.model.relation=True takes captions of other pictures"
         )
