@@ -76,6 +76,7 @@ def lines(number: int, seed: int = 0):
 
 def make_world(folder: pathlib.Path, train: int = 150, validation: int = 13) -> pathlib.Path:
     """Writes both sets and the config file into `folder`; returns the config's path."""
+    folder.mkdir(exist_ok=True)
     sets = {"captions": (captions, "captions"), "text": (lines, "text")}
     for name, (records, kind) in sets.items():
         splits = {"train": records(train), "validation": records(validation, seed=1)}

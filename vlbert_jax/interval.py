@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 
 import jax
-import numpy as np
 
 from vlbert_jax.data import rows
 from vlbert_jax.metrics import Metrics
@@ -68,8 +67,6 @@ class Interval:
         self._timed["waited"] += waited
         self._timed["steps"] += 1
         self._timed["examples"] += int((batch[rows.ITEM_ID] >= 0).sum()) * jax.process_count()
-        self.sums["steps"] += 1
-        self.sums["filled"] += float(np.mean(batch["sequence"] > 0))
 
     def settle(self) -> None:
         """Waits for the step that was added last, and adds its metrics up.
@@ -110,7 +107,7 @@ class Interval:
             "learning_rate": self.sums["learning_rate"],
             "grad_norm": self.sums["grad_norm"] / finite,
             "skipped": self.sums["skipped"],
-            "slots_filled": self.sums["filled"] / self.sums["steps"],
+            "slots_filled": self.sums["slots_filled"] / finite,
             "examples_per_second": self._timed["examples"] / seconds,
             "seconds_per_step": seconds / max(self._timed["steps"], 1),
             "data_wait": self._timed["waited"] / seconds,

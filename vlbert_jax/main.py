@@ -52,6 +52,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="continue the run in DIR although its config has changed",
     )
     parser.add_argument(
+        "--distributed",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT,N,I",
+        help="join the other processes of this run: alone on TPU pods and Slurm, which tell the"
+        " rest; else address of process 0, number of processes, number of this one",
+    )
+    parser.add_argument(
         "--help_config",
         action="store_true",
         help="list every option with its value and meaning, and end",
@@ -75,6 +83,8 @@ def main(arguments: argparse.Namespace) -> int:
         # Imported here so that a wrong option is told before jax and the data libraries load.
         from vlbert_jax import train
 
+        if arguments.distributed is not None:
+            _join(arguments.distributed)
         if config.data.made_world:
             from vlbert_jax.prepare import made_world
 
@@ -86,6 +96,23 @@ def main(arguments: argparse.Namespace) -> int:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+
+
+def _join(where: str) -> None:
+    """Makes this process one of several that train together."""
+    import jax
+
+    if not where:
+        jax.distributed.initialize()
+        return
+    try:
+        address, processes, process = where.split(",")
+        numbers = int(processes), int(process)
+    except ValueError as error:
+        raise ConfigError(
+            f"--distributed={where}: expected HOST:PORT,N,I such as localhost:5000,2,0"
+        ) from error
+    jax.distributed.initialize(address, *numbers)
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -105,7 +132,9 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return overrides, rest
 
 
-_FLAGS = ("--config", "--workdir", "--allow_change", "--help_config", "--help")
+_FLAGS = (
+    "--config", "--workdir", "--allow_change", "--distributed", "--help_config", "--help"
+)  # fmt: skip
 
 
 def _check(arguments: argparse.Namespace) -> None:

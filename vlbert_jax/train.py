@@ -255,6 +255,7 @@ def make_step(
             **term_metrics(sums),
             "learning_rate": rate,
             "grad_norm": norm,
+            "slots_filled": jnp.mean(batch["sequence"] > 0),
             "finite": finite,
         }
         return TrainState(state.step + 1, params, opt_state), metrics
