@@ -49,6 +49,9 @@ def config(tmp_path_factory):
             ),
             data=config_lib.Data(
                 made_world=str(world),
+                train=((str(world / "scenes"), 1.0), (str(world / "prose"), 1.0)),
+                rows_per_batch=8,
+                row_slots=64,
                 vocabulary=str(world / made_world.VOCABULARY),
                 text_slots=32,
             ),
@@ -224,6 +227,9 @@ def test_command(shown, config, tmp_path, capsys):
     measured = json.loads((tmp_path / "eval/demo/measured.json").read_text())
     assert measured["words"]["all"]["shown"] < 0.1
     assert measured["words"]["all"]["count"] > 300
+    rates = measured["examples_per_second"]
+    gain = rates["packed"] / rates["unpacked"]
+    assert f"Packing makes it {gain:.2f} times as fast" in printed
 
 
 def test_a_run_without_the_made_world_is_refused(config, tmp_path, capsys):

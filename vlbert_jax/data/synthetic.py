@@ -4,7 +4,7 @@
 looking and what can be guessed blind. Everything is made up, and a scene is a pure function of
 (seed, number).
 
-A scene has 2 to 4 things of different kinds and colours, each of some size, each in another of
+A scene has 2 or 3 things of different kinds and colours, each of some size, each in another of
 five places. The caption names one or two of them in one of the sentences of `FORMS`. As no two
 things of a scene share kind, colour or place, each kind, colour, size and place in a caption can
 be told from the picture and the rest of the caption. Without the picture there is nothing but the
@@ -53,14 +53,14 @@ _FIELDS = {  # what stands for a word of a sentence -> its sort, its choices
 _REPEATED = ("size",)  # the only field in which the things of a scene can agree
 
 _BLOCK = 256  # scenes that are made together
-_THINGS = (2, 4)  # least and most of a scene
+_THINGS = (2, 3)  # least and most of a scene
 _X = np.array([0.18, 0.82, 0.5, 0.5, 0.5])  # of the five places, shares of the picture
 _Y = np.array([0.5, 0.5, 0.18, 0.82, 0.5])
 _JITTER = 0.07
 _SIDES = np.array([0.1, 0.2, 0.36])  # of the three sizes, shares of the picture's shorter side
 _PIXELS = (300, 640)  # least and most of a picture's sides
 _COLOUR_SHARE, _SIZE_SHARE = 0.7, 0.5  # in the appearance, where the kind has 1
-_NOISE = 0.5
+_NOISE = 0.3
 _CONFUSION = 0.55  # the most that a thing looks like the other kind of its pair
 
 

@@ -31,6 +31,7 @@ from vlbert_jax.data.synthetic import Scene
 from vlbert_jax.data.tokenizer import Tokenizer
 from vlbert_jax.options import ConfigError, DataError
 from vlbert_jax.prepare import made_world
+from vlbert_jax.report import speed
 from vlbert_jax.tasks.pretraining import Pretraining
 from vlbert_jax.terms import Term
 
@@ -324,18 +325,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("workdir", help="run folder of the demo, such as runs/demo")
     workdir = parser.parse_args(arguments).workdir
     try:
-        shown, config, mask = open_scenes(run_folder.read_config(workdir))
+        run_config = run_folder.read_config(workdir)
+        shown, config, mask = open_scenes(run_config)
         predict, step = open_model(workdir, config, layout(shown))
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"measuring {workdir} at step {step:,} on {len(shown):,} held-out scenes\n", flush=True)
     tables = measure_words(predict, shown, mask), measure_regions(predict, shown)
-    print(f"{describe(*tables)}\n\n{advice(workdir)}")
+    print(f"{describe(*tables)}\n", flush=True)
+    speeds = speed.packed_and_unpacked(run_config)
+    print(f"{speed.describe(*speeds)}\n\n{advice(workdir)}")
     words, of_regions = ({group: s._asdict() for group, s in t.items()} for t in tables)
     file = pathlib.Path(workdir) / _FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"step": step, "words": words, "regions": of_regions}, indent=2))
+    rates = dict(zip(("packed", "unpacked"), (s.examples_per_second for s in speeds), strict=True))
+    found = {"step": step, "words": words, "regions": of_regions, "examples_per_second": rates}
+    file.write_text(json.dumps(found, indent=2))
     return 0
 
 
