@@ -1,6 +1,7 @@
 """What all tests share: simulated devices, strict arrays, public files, and what was left out."""
 
 import atexit
+import collections
 import os
 import pathlib
 import shutil
@@ -21,7 +22,6 @@ PUBLIC_FILES = pathlib.Path(
     os.environ.get("VLBERT_PUBLIC_FILES", REPOSITORY.parent / "shared" / "samples" / "real")
 )
 
-# Reasons of a skip, counted at the end of the run.
 SLOW = "slow; run by `make test-slow`"
 NOT_THERE = f"public files are not at {PUBLIC_FILES} (VLBERT_PUBLIC_FILES names another place)"
 
@@ -41,11 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """Says how many tests were left out, and why."""
-    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    for reason in (SLOW, NOT_THERE):
-        if left_out := sum(reason in text for text in reasons):
-            tests = "1 test" if left_out == 1 else f"{left_out} tests"
-            terminalreporter.write_line(f"left out: {tests}, {reason}", yellow=True)
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = collections.Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in skipped
+    )
+    for reason, count in reasons.most_common():
+        tests = "1 test" if count == 1 else f"{count} tests"
+        terminalreporter.write_line(f"left out: {tests}, {reason}", yellow=True)
 
 
 @pytest.fixture

@@ -168,6 +168,21 @@ def test_another_model_is_refused_with_names_and_shapes(open_checkpointer, tmp_p
     assert set(checkpoint.restore_params(tmp_path, {"bias": wide.params["bias"]})[0]) == {"bias"}
 
 
+def test_as_a_context_it_waits_for_its_saves_and_shows_the_blocks_own_error(tmp_path):
+    def fail_while_saving():
+        with checkpoint.Checkpointer(tmp_path, keep=1) as checkpointer:
+            checkpointer.save(1, make_state(width=4096), META)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_saving()
+    assert [place.name for place in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    with checkpoint.Checkpointer(tmp_path, keep=1) as checkpointer:
+        checkpointer.save(2, make_state(), META)
+        checkpointer.close()  # twice does no harm
+    assert checkpoint.latest_step(tmp_path) == 2
+
+
 def test_no_checkpoint(open_checkpointer, tmp_path):
     assert checkpoint.latest_step(tmp_path) is None
     with pytest.raises(ConfigError, match="no complete checkpoint there"):

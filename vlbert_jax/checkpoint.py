@@ -37,6 +37,9 @@ class SaveError(RunError):
 class Checkpointer:
     """Saves and restores the state of one run; every process of the run makes one.
 
+    As a context it is closed in any case, so that no save is left running in a folder that the
+    next run may claim; where the block raises, its own error is the one that is seen.
+
     Args:
       workdir: the run folder.
       keep: number of newest checkpoints that stay.
@@ -48,6 +51,13 @@ class Checkpointer:
         self._best = _writer(workdir / BEST, 1)
         values = [_meta(self._best, step)[_VALUE] for step in self._best.all_steps()]
         self._best_value = max(values, default=-np.inf)
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, _, error: BaseException | None, __) -> None:
+        with contextlib.suppress(SaveError) if error else contextlib.nullcontext():
+            self.close()
 
     def save(self, step: int, state: PyTree, meta: Mapping[str, Any]) -> None:
         """Starts the save of `state` after `step` updates; returns once it is safe to donate.
