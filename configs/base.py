@@ -24,9 +24,10 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     config.train.total_epochs = 10
     config.eval.every_steps = 25_000  # about one epoch
     if argument == "packed":
-        # 28 rows of 512 slots hold about the 256 examples of the release: at the sizes that
-        # are assumed for the real data (48 slots a caption, 65 a text) a row holds 9.
-        config.data.rows_per_batch = 28
+        # 32 rows of 448 slots hold about the 256 examples of the release, at the sizes that are
+        # assumed for the real data: 48 slots a caption, 65 a text.
+        config.data.rows_per_batch = 32
+        config.data.row_slots = 448
     elif argument:
         raise ConfigError(f"configs/base.py:{argument}: the only argument is packed")
     else:

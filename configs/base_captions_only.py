@@ -18,5 +18,5 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     config.data.train = (("data/conceptual_captions", 1.0),)
     config.optimizer.warmup_steps = 8000
     if argument == "packed":
-        config.data.rows_per_batch = 24  # 48 slots a caption: about 250 captions
+        config.data.row_slots = 384  # 48 slots a caption: about 256 captions in 32 rows
     return config

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app
+from absl import app, flags, logging
 from absl.flags import argparse_flags
 from jax.sharding import Mesh
 
@@ -116,7 +116,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--checkpoint", default="", metavar="DIR", help="such as DIR/best; default: the newest"
     )
     parser.add_argument("--output", metavar="DIR", help="folder for metrics.json")
-    return parser.parse_args(argv[1:])
+    arguments = parser.parse_args(argv[1:])
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.ERROR  # libraries chat at INFO, absl's default
+    return arguments
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ def term_sums(
         log_probability = jax.nn.log_softmax(logits[name], axis=-1)
         if term.loss == "distribution":
             target = batch[f"{name}_target"].astype(log_probability.dtype)
-            loss = -jnp.einsum("bkc,bkc->bk", target, log_probability)
+            loss = -jnp.sum(target * log_probability, axis=-1)
             label = jnp.argmax(target, axis=-1)
         else:
             label = batch[f"{name}_label"]

@@ -44,14 +44,16 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
       RunError: a save failed, or too many updates in a row were not finite.
     """
     process, processes = jax.process_index(), jax.process_count()
-    with run_folder.claim(workdir, config, allow_change, process) as changes:
+    with (
+        run_folder.claim(workdir, config, allow_change, process) as changes,
+        checkpoint.Checkpointer(workdir, config.checkpoint.keep) as checkpointer,
+    ):
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_rows(mesh, config)
         data = task.open_training(config, process, processes)
         validation = task.open_validation(config, process, processes)
         total_steps = config.train.total_steps or data.steps_in(config.train.total_epochs)
         config_lib.check_warmup(config.optimizer.warmup_steps, total_steps)
-        checkpointer = checkpoint.Checkpointer(workdir, config.checkpoint.keep)
         start = checkpointer.latest_step() or 0
         changes += run_folder.record_environment(
             workdir, config, data.fingerprints, start, allow_change, process
@@ -163,10 +165,10 @@ def _loop(
             checkpointer.save(step, train_state, {**meta, "interval": interval.sums})
             interval.restart_clock()
         if stopping:
-            checkpointer.close()
+            checkpointer.wait()
             log.say(f"pre-empted: step {step:,} is saved; the same command continues")
             return PREEMPTED
-    checkpointer.close()
+    checkpointer.wait()
     log.say(f"finished: {total_steps:,} steps")
     return DONE
 

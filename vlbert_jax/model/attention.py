@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vlbert_jax.model.dropout import dropout
-from vlbert_jax.model.layers import wide_einsum
+from vlbert_jax.model.layers import precision, wide_einsum
 
 
 def attend(
@@ -77,4 +77,5 @@ def _weigh(query, key, value, query_sequence, key_sequence, rate, rng):
     same = query_sequence[..., None, :, None] == key_sequence[..., None, None, :]
     weights = jax.nn.softmax(jnp.where(same, scores, jnp.finfo(scores.dtype).min), axis=-1)
     dropped = dropout(weights, rate, rng).astype(value.dtype)
-    return jnp.einsum("...hqk,...khd->...qhd", dropped, value), weights
+    mixed = jnp.einsum("...hqk,...khd->...qhd", dropped, value, precision=precision(value.dtype))
+    return mixed, weights

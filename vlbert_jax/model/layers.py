@@ -9,10 +9,21 @@ import jax.numpy as jnp
 NORM_EPS = 1e-12
 
 
+def precision(dtype: jnp.dtype) -> jax.lax.Precision:
+    """float32 products are float32 products: no TF32 on GPUs, no bfloat16 passes on TPUs."""
+    narrow = jnp.dtype(dtype).itemsize < 4
+    return jax.lax.Precision.DEFAULT if narrow else jax.lax.Precision.HIGHEST
+
+
 def linear(features: int | tuple[int, ...], std: float, dtype: jnp.dtype, name: str, axis=-1):
     """A dense layer over `axis`: weights normal with `std` (not truncated), bias 0."""
     return nn.DenseGeneral(
-        features, axis=axis, dtype=dtype, kernel_init=nn.initializers.normal(std), name=name
+        features,
+        axis=axis,
+        dtype=dtype,
+        precision=precision(dtype),
+        kernel_init=nn.initializers.normal(std),
+        name=name,
     )
 
 
@@ -41,7 +52,7 @@ def wide_einsum(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     Its backward pass multiplies in the operands' dtype; einsum's own would multiply in float32.
     """
     wide = jnp.promote_types(a.dtype, jnp.float32)
-    return jnp.einsum(subscripts, a, b, preferred_element_type=wide)
+    return jnp.einsum(subscripts, a, b, precision=precision(a.dtype), preferred_element_type=wide)
 
 
 def _wide_einsum_forward(subscripts, a, b):
@@ -49,8 +60,10 @@ def _wide_einsum_forward(subscripts, a, b):
 
 
 def _wide_einsum_backward(subscripts, operands, cotangent):
-    _, vjp = jax.vjp(functools.partial(jnp.einsum, subscripts), *operands)
-    return vjp(cotangent.astype(operands[0].dtype))
+    dtype = operands[0].dtype
+    product = functools.partial(jnp.einsum, subscripts, precision=precision(dtype))
+    _, vjp = jax.vjp(product, *operands)
+    return vjp(cotangent.astype(dtype))
 
 
 wide_einsum.defvjp(_wide_einsum_forward, _wide_einsum_backward)

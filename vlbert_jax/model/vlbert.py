@@ -15,7 +15,7 @@ from vlbert_jax.config import Model
 from vlbert_jax.model.attention import attend
 from vlbert_jax.model.dropout import dropout
 from vlbert_jax.model.heads import RegionHead, RelationHead, WordHead
-from vlbert_jax.model.layers import layer_norm, linear, uniform
+from vlbert_jax.model.layers import layer_norm, linear, precision, uniform
 
 GEOMETRY_WIDTH = 2048
 EXTRA_TOKENS = 3  # [IMG], masked [IMG], [END], in this order after the vocabulary
@@ -87,7 +87,14 @@ class RegionVectors(nn.Module):
         inputs = dropout(inputs, config.region_dropout, rng)
         init = uniform(inputs.shape[-1] ** -0.5)
         width = config.region_vector or config.hidden
-        project = nn.Dense(width, dtype=dtype, kernel_init=init, bias_init=init, name="project")
+        project = nn.Dense(
+            width,
+            dtype=dtype,
+            precision=precision(dtype),
+            kernel_init=init,
+            bias_init=init,
+            name="project",
+        )
         vectors = nn.relu(project(inputs))
         self.sow("intermediates", "vectors", vectors)
         return vectors
