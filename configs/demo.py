@@ -26,8 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.vocabulary = f"{world}/{made_world.VOCABULARY}"
     config.data.mirror = False  # mirrored boxes would make left and right a lie
     config.data.text_slots = 32
-    config.data.row_slots = 256
-    config.data.rows_per_batch = 4
+    config.data.row_slots = 128
+    config.data.rows_per_batch = 8
 
     config.model.vocabulary = made_world.VOCABULARY_SIZE
     config.model.layers = 4

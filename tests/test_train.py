@@ -51,6 +51,8 @@ def test_a_run_leaves_what_it_says(straight):
         assert first[key] > 0
     assert lines[-1]["learning_rate"] == 0
     assert lines[0]["learning_rate"] == pytest.approx(5e-4)
+    filled = [line["slots_filled"] for line in lines]
+    assert filled.index(min(filled)) + 1 == 8  # the epoch's last batch, the tests below stop there
     assert checkpoint.latest_step(straight) == 12
     assert {"config.json", "environment.json", "train.log", "tensorboard", "best"} <= {
         path.name for path in straight.iterdir()
@@ -94,19 +96,32 @@ def wait_for_step(workdir, step: int) -> None:
     raise AssertionError(f"no step {step} within two minutes")
 
 
-def test_an_interval_that_is_cut_by_a_stop_logs_the_same_means(world, tmp_path):
-    """log_every_steps=6, saved at 4: the line of step 6 has the numbers of all six steps."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    rhythm = ["train.log_every_steps=6", "checkpoint.keep=3"]
-    tiny.run(world, whole, *rhythm)
-    tiny.run(world, cut, *rhythm)
-    for step in (8, 12):  # as if the run had been killed after the checkpoint of step 4
-        for name in ("checkpoints", "best"):
-            if (cut / name / str(step)).is_dir():
-                shutil.rmtree(cut / name / str(step))
-    assert checkpoint.latest_step(cut) == 4
-    tiny.run(world, cut, *rhythm)
-    assert_same_run(cut, whole)
+@pytest.fixture(scope="module")
+def every_step_kept(world, tmp_path_factory):
+    """A run that writes a line every six steps and has a checkpoint of each step."""
+    workdir = tmp_path_factory.mktemp("kept")
+    tiny.run(world, workdir, *RHYTHM)
+    return workdir
+
+
+RHYTHM = ("train.log_every_steps=6", "checkpoint.every_steps=1", "checkpoint.keep=12")
+
+
+@pytest.mark.parametrize(
+    ("stop", "workers"),
+    [(1, 0), (8, 2), (9, 0), (11, 0)],  # an epoch has 8 batches
+)
+def test_resume_from_any_step(world, every_step_kept, tmp_path, stop, workers):
+    """After the first step, an epoch's last batch, in the middle: the lines and parameters of the
+    run without a stop; means over an interval that the stop has cut, too."""
+    cut = tmp_path / "cut"
+    shutil.copytree(every_step_kept, cut)
+    for folder in (*(cut / "checkpoints").iterdir(), *(cut / "best").iterdir()):
+        if int(folder.name) > stop:
+            shutil.rmtree(folder)
+    assert checkpoint.latest_step(cut) == stop
+    tiny.run(world, cut, *RHYTHM, f"data.workers={workers}")
+    assert_same_run(cut, every_step_kept)
 
 
 def kill_at_random(world, workdir, expected, kills: int) -> None:
