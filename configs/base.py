@@ -29,7 +29,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
         config.data.rows_per_batch = 32
         config.data.row_slots = 448
     elif argument:
-        raise ConfigError(f"configs/base.py:{argument}: the only argument is packed")
+        raise ConfigError(f"argument {argument!r} of the config file: the only one is packed")
     else:
         config.data.packing = False
         config.data.rows_per_batch = 256  # 128 captions and 128 texts

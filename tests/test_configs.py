@@ -90,5 +90,5 @@ def test_packed_rows_hold_about_as_many_examples():
 
 
 def test_an_unknown_argument_is_told():
-    with pytest.raises(ConfigError, match="the only argument is packed"):
+    with pytest.raises(ConfigError, match="the only one is packed"):
         load("large.py:fast")

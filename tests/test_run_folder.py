@@ -1,5 +1,6 @@
 """One run at a time in a folder, and never silently another config or other data."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -13,6 +14,14 @@ from vlbert_jax import config as config_lib
 from vlbert_jax import run_folder
 from vlbert_jax.config import Config
 from vlbert_jax.options import ConfigError, DataError
+
+
+@contextlib.contextmanager
+def started(workdir, config, **options):
+    """A run in the folder, past its checks."""
+    with run_folder.claim(workdir, config, **options) as changes:
+        run_folder.record_config(workdir, config)
+        yield changes
 
 
 def changed(config, **sections):
@@ -32,7 +41,7 @@ def config():
 
 
 def test_claim_makes_the_folder_and_writes_the_config(tmp_path, config):
-    with run_folder.claim(tmp_path / "new" / "run", config) as changes:
+    with started(tmp_path / "new" / "run", config) as changes:
         assert changes == []
     assert run_folder.read_config(tmp_path / "new" / "run") == config
     with pytest.raises(ConfigError, match=r"no run there, config\.json is missing"):
@@ -40,19 +49,19 @@ def test_claim_makes_the_folder_and_writes_the_config(tmp_path, config):
 
 
 def test_a_change_that_matters_is_refused_with_old_and_new(tmp_path, config):
-    with run_folder.claim(tmp_path, config):
+    with started(tmp_path, config):
         pass
     new = changed(config, optimizer={"peak_lr": 1e-3}, model={"attention_dropout": 0.5})
     with (
         pytest.raises(ConfigError, match="--allow_change") as refusal,
-        run_folder.claim(tmp_path, new),
+        started(tmp_path, new),
     ):
         pass
     assert "optimizer.peak_lr: 2.56e-05 -> 0.001" in str(refusal.value)
     assert "model.attention_dropout: 0.1 -> 0.5" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert run_folder.read_config(tmp_path) == config
-    with run_folder.claim(tmp_path, new, allow_change=True) as changes:
+    with started(tmp_path, new, allow_change=True) as changes:
         assert len(changes) == 2
     assert run_folder.read_config(tmp_path) == new
 
@@ -67,17 +76,17 @@ def test_a_change_that_matters_is_refused_with_old_and_new(tmp_path, config):
     ],
 )
 def test_a_change_that_does_not_matter_is_accepted(tmp_path, config, sections):
-    with run_folder.claim(tmp_path, config):
+    with started(tmp_path, config):
         pass
-    with run_folder.claim(tmp_path, changed(config, **sections)) as changes:
+    with started(tmp_path, changed(config, **sections)) as changes:
         assert changes == []
 
 
 def test_another_weight_of_a_source_matters(tmp_path, config):
-    with run_folder.claim(tmp_path, config):
+    with started(tmp_path, config):
         pass
     new = changed(config, data={"train": (("a", 1.0), ("b", 3.0))})
-    with pytest.raises(ConfigError, match=r"data\.train: "), run_folder.claim(tmp_path, new):
+    with pytest.raises(ConfigError, match=r"data\.train: "), started(tmp_path, new):
         pass
 
 
@@ -85,19 +94,19 @@ def test_a_config_of_another_version_of_the_package(tmp_path, config):
     old = json.loads(config_lib.to_json(config))
     del old["optimizer"]["clip_norm"]  # did not exist then: was at its default
     (tmp_path / "config.json").write_text(json.dumps(old))
-    with run_folder.claim(tmp_path, config) as changes:
+    with started(tmp_path, config) as changes:
         assert changes == []
     (tmp_path / "config.json").write_text(json.dumps(old))
     with (
         pytest.raises(ConfigError, match=r"optimizer\.clip_norm: 10\.0 -> 1\.0"),
-        run_folder.claim(tmp_path, changed(config, optimizer={"clip_norm": 1.0})),
+        started(tmp_path, changed(config, optimizer={"clip_norm": 1.0})),
     ):
         pass
     old["optimizer"]["nesterov"] = True
     (tmp_path / "config.json").write_text(json.dumps(old))
     with (
         pytest.raises(ConfigError, match=r"optimizer\.nesterov: True -> 'no such option now'"),
-        run_folder.claim(tmp_path, config),
+        started(tmp_path, config),
     ):
         pass
 
@@ -113,13 +122,13 @@ def test_the_second_run_is_told_who_holds_the_folder(tmp_path, config):
         try:
             assert holder.stdout.readline() == b"held\n"
             match = rf"in use by process {holder.pid} on .+ since 20"
-            with pytest.raises(ConfigError, match=match), run_folder.claim(tmp_path, Config()):
+            with pytest.raises(ConfigError, match=match), started(tmp_path, Config()):
                 pass
             with run_folder.claim(tmp_path, Config(), process=1):
                 pass  # other processes of one run do not lock
         finally:
             holder.kill()
-    with run_folder.claim(tmp_path, Config()):
+    with started(tmp_path, Config()):
         pass  # a killed run holds nothing
 
 
@@ -127,7 +136,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, config):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ConfigError, match="cannot be written: Not a directory"),
-        run_folder.claim(tmp_path / "file" / "run", config),
+        started(tmp_path / "file" / "run", config),
     ):
         pass
 
@@ -154,3 +163,13 @@ def test_other_data_is_refused(tmp_path, config):
     )
     assert len(accepted) == 1
     assert run_folder.record_environment(tmp_path, config, {"a": "11", "b": "33"}) == []
+
+
+def test_a_start_that_failed_leaves_no_run(tmp_path, config):
+    with pytest.raises(RuntimeError, match="no data"), run_folder.claim(tmp_path, config):
+        raise RuntimeError("no data")
+    other = changed(config, optimizer={"peak_lr": 0.5})
+    with run_folder.claim(tmp_path, other) as changes:
+        assert changes == []
+    with pytest.raises(ConfigError, match="no run there"):
+        run_folder.read_config(tmp_path)

@@ -362,7 +362,7 @@ def _check_rhythm(config: Config) -> None:
     if bool(train.total_steps) == bool(train.total_epochs):
         raise ConfigError(
             f"config.train.total_steps={train.total_steps} and config.train.total_epochs="
-            f"{train.total_epochs}: set exactly one of them above 0"
+            f"{train.total_epochs}: set exactly one of them above 0, the other one to 0"
         )
     if train.total_steps:
         check_warmup(warmup, train.total_steps)

@@ -5,6 +5,7 @@ First in the flow. A wrong option or data set is one line on stderr and exit cod
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from absl.flags import argparse_flags
 from vlbert_jax import config as config_lib
 from vlbert_jax.options import ConfigError, DataError, RunError
 
-FAILED, BAD_INPUT = 1, 2  # exit codes
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 _DESCRIPTION = """\
 Trains VL-BERT. The same command again continues from the newest checkpoint; a finished run
@@ -24,7 +25,9 @@ ends at once.
   python -m vlbert_jax.main --config=configs/base.py:packed --workdir=runs/base \\
       --config.optimizer.peak_lr=1e-4 --config.train.total_epochs=5
 """
-_EPILOG = "exit codes: 0 done, 1 failed, 2 wrong config or data, 75 preempted, state saved"
+_EPILOG = (
+    "exit codes: 0 done, 1 failed, 2 wrong config or data, 75 pre-empted and saved, 130 Ctrl-C"
+)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -96,23 +99,28 @@ def main(arguments: argparse.Namespace) -> int:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _join(where: str) -> None:
     """Makes this process one of several that train together."""
     import jax
 
-    if not where:
-        jax.distributed.initialize()
-        return
-    try:
-        address, processes, process = where.split(",")
-        numbers = int(processes), int(process)
-    except ValueError as error:
+    parts = re.fullmatch(r"([^:,]+:\d+),(\d+),(\d+)", where)
+    if where and not (parts and int(parts[3]) < int(parts[2])):
         raise ConfigError(
-            f"--distributed={where}: expected HOST:PORT,N,I such as localhost:5000,2,0"
-        ) from error
-    jax.distributed.initialize(address, *numbers)
+            f"--distributed={where}: expected HOST:PORT,N,I with I below N, such as"
+            " localhost:5000,2,0"
+        )
+    try:
+        if parts:
+            jax.distributed.initialize(parts[1], int(parts[2]), int(parts[3]))
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"--distributed={where}: {str(error).splitlines()[0]}") from error
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -171,7 +171,8 @@ class _Table:
         ]
         for term in terms:
             both = f"{_loss(values[f'loss/{term}'])} {_percent(values.get(f'accuracy/{term}')):>6}"
-            columns.append((both, term, 13))
+            has_targets = values.get(f"count/{term}") != 0
+            columns.append((both if has_targets else "-", term, 13))
         rate = values.get("learning_rate")
         speed = values.get("examples_per_second")
         left = values.get("seconds_per_step", math.nan) * (self._total - step)

@@ -1,8 +1,9 @@
 """The run folder: one run at a time, always told apart from a changed one.
 
 `claim` is the first thing that train.py does, before devices and data: it makes the folder, locks
-it, compares the config with that of the run that is there, and writes config.json.
-`record_environment` follows once devices and data are open.
+it and compares the config with that of the run that is there. `record_config` and
+`record_environment` follow once devices and data are open, so that a start that failed leaves no
+run behind.
 """
 
 import contextlib
@@ -69,9 +70,12 @@ def claim(
                 f"{workdir} holds a run with another config: {'; '.join(changes)}. Continue it"
                 " with the new config by --allow_change, or choose another --workdir"
             )
-        if process == 0:
-            _write(workdir / CONFIG, config_lib.to_json(config))
         yield changes
+
+
+def record_config(workdir: str | pathlib.Path, config: Config) -> None:
+    """Writes config.json; from then on the folder holds a run."""
+    _write(pathlib.Path(workdir) / CONFIG, config_lib.to_json(config))
 
 
 def read_config(workdir: str | pathlib.Path) -> Config:

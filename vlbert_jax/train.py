@@ -23,6 +23,7 @@ from vlbert_jax import config as config_lib
 from vlbert_jax import optimizer as optimizers
 from vlbert_jax.config import Config
 from vlbert_jax.data import rows
+from vlbert_jax.data.pipeline import Batches
 from vlbert_jax.interval import Interval
 from vlbert_jax.metrics import Metrics
 from vlbert_jax.model.vlbert import VLBert
@@ -30,7 +31,7 @@ from vlbert_jax.state import TrainState
 from vlbert_jax.tasks import task
 from vlbert_jax.terms import Term
 
-DONE, PREEMPTED = 0, 75  # exit codes
+DONE, PREEMPTED, INTERRUPTED = 0, 75, 130  # exit codes
 
 Batch = Mapping[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -44,81 +45,94 @@ def run(config: Config, workdir: str, allow_change: bool = False) -> int:
       RunError: a save failed, or too many updates in a row were not finite.
     """
     process, processes = jax.process_index(), jax.process_count()
-    with (
-        run_folder.claim(workdir, config, allow_change, process) as changes,
-        checkpoint.Checkpointer(workdir, config.checkpoint.keep) as checkpointer,
-    ):
+    with run_folder.claim(workdir, config, allow_change, process) as changes:
+        stop = _Stop()
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_rows(mesh, config)
         data = task.open_training(config, process, processes)
         validation = task.open_validation(config, process, processes)
         total_steps = config.train.total_steps or data.steps_in(config.train.total_epochs)
         config_lib.check_warmup(config.optimizer.warmup_steps, total_steps)
-        start = checkpointer.latest_step() or 0
-        changes += run_folder.record_environment(
-            workdir, config, data.fingerprints, start, allow_change, process
-        )
-        log = Metrics(workdir, total_steps, start, process)
-        for change in changes:
-            log.say(f"changed: {change}")
-        if start >= total_steps:
+        with checkpoint.Checkpointer(workdir, config.checkpoint.keep) as checkpointer:
+            start = checkpointer.latest_step() or 0
+            changes += run_folder.record_environment(
+                workdir, config, data.fingerprints, start, allow_change, process
+            )
+            if process == 0:
+                run_folder.record_config(workdir, config)
+            log = Metrics(workdir, total_steps, start, process)
+            for change in changes:
+                log.say(f"changed: {change}")
+            if start < total_steps:
+                return _train(
+                    config, workdir, mesh, data, validation, total_steps, checkpointer, log, stop
+                )
             log.say(f"finished: {workdir} holds all {total_steps:,} steps")
             return DONE
 
-        # The state: this run's newest checkpoint, another run's weights, or from scratch.
-        terms = data.layout.terms
-        model = state.make_model(config, data.layout)
-        optimizer = optimizers.make(config.optimizer)
-        init = functools.partial(state.init, model, data.layout, optimizer, config.seed)
-        abstract = sharding.abstract_state(mesh, jax.eval_shape(init))
-        if start:
-            train_state, meta = checkpointer.restore(abstract)
-        else:
-            train_state, meta = jax.jit(init, out_shardings=sharding.of(abstract))(), {}
-            if config.init_from:
-                given, _ = checkpoint.restore_params(config.init_from)
-                params, report = state.with_weights(train_state.params, given, config.init_from)
-                train_state = train_state.replace(params=params)
-                log.say(report)
-        log.say(
-            f"{state.count_params(train_state.params, config.model):,} parameters on"
-            f" {sharding.describe(mesh)}; batch of {config.data.rows_per_batch} rows x"
-            f" {data.layout.slots} slots; peak rate {config.optimizer.peak_lr:g}, warm-up"
-            f" {config.optimizer.warmup_steps:,} of {total_steps:,} steps; from step {start:,}"
-        )
 
-        began = time.perf_counter()
-        train_step = jax.jit(
-            make_step(config, model, optimizer, terms, total_steps),
-            donate_argnums=0,
-            out_shardings=(sharding.of(abstract), None),
-        )
-        abstract_batch = sharding.abstract_batch(mesh, data.layout, config.data.rows_per_batch)
-        train_step = train_step.lower(abstract, abstract_batch).compile()
-        log.say(f"compiled the step in {time.perf_counter() - began:.1f} s")
+def _train(
+    config: Config,
+    workdir: str,
+    mesh: Mesh,
+    data: Batches,
+    validation: Batches | None,
+    total_steps: int,
+    checkpointer: checkpoint.Checkpointer,
+    log: Metrics,
+    stop: "_Stop",
+) -> int:
+    """Puts the state on the mesh, compiles the step and feeds it."""
+    # The state: this run's newest checkpoint, another run's weights, or from scratch.
+    terms = data.layout.terms
+    model = state.make_model(config, data.layout)
+    optimizer = optimizers.make(config.optimizer)
+    init = functools.partial(state.init, model, data.layout, optimizer, config.seed)
+    abstract = sharding.abstract_state(mesh, jax.eval_shape(init))
+    start = checkpointer.latest_step() or 0
+    if start:
+        train_state, meta = checkpointer.restore(abstract)
+    else:
+        train_state, meta = jax.jit(init, out_shardings=sharding.of(abstract))(), {}
+        if config.init_from:
+            given, _ = checkpoint.restore_params(config.init_from)
+            params, report = state.with_weights(train_state.params, given, config.init_from)
+            train_state = train_state.replace(params=params)
+            log.say(report)
+    log.say(
+        f"{state.count_params(train_state.params, config.model):,} parameters on"
+        f" {sharding.describe(mesh)}; batch of {config.data.rows_per_batch} rows x"
+        f" {data.layout.slots} slots; peak rate {config.optimizer.peak_lr:g}, warm-up"
+        f" {config.optimizer.warmup_steps:,} of {total_steps:,} steps; from step {start:,}"
+    )
 
-        def evaluation(params: Any) -> dict[str, float] | None:
-            if validation is None:
-                return None
-            return evaluate.evaluate(eval_step, params, validation.batches(), terms, mesh)
+    began = time.perf_counter()
+    train_step = jax.jit(
+        make_step(config, model, optimizer, terms, total_steps),
+        donate_argnums=0,
+        out_shardings=(sharding.of(abstract), None),
+    )
+    abstract_batch = sharding.abstract_batch(mesh, data.layout, config.data.rows_per_batch)
+    train_step = train_step.lower(abstract, abstract_batch).compile()
+    log.say(f"compiled the step in {time.perf_counter() - began:.1f} s")
 
-        eval_step = evaluate.make_step(model, terms)
-        interval = Interval(
-            log,
-            workdir,
-            data.records_of,
-            config.train.stop_after_nonfinite,
-            meta.get("interval"),
-        )
-        meta = {"config": dataclasses.asdict(config), "data": data.fingerprints}
-        batches = data.batches(start, total_steps)
-        try:
-            return _loop(
-                config, mesh, train_state, start, total_steps,
-                batches, train_step, evaluation, interval, checkpointer, log, meta,
-            )  # fmt: skip
-        finally:
-            log.close()
+    def evaluation(params: Any) -> dict[str, float] | None:
+        if validation is None:
+            return None
+        return evaluate.evaluate(eval_step, params, validation.batches(), terms, mesh)
+
+    eval_step = evaluate.make_step(model, terms)
+    stop_after = config.train.stop_after_nonfinite
+    interval = Interval(log, workdir, data.records_of, stop_after, meta.get("interval"))
+    meta = {"config": dataclasses.asdict(config), "data": data.fingerprints}
+    batches = data.batches(start, total_steps)
+    try:
+        return _loop(
+            config, mesh, train_state, start, total_steps,
+            batches, train_step, evaluation, interval, checkpointer, log, meta, stop,
+        )  # fmt: skip
+    finally:
+        log.close()
 
 
 def _loop(
@@ -134,9 +148,9 @@ def _loop(
     checkpointer: checkpoint.Checkpointer,
     log: Metrics,
     meta: dict[str, Any],
+    stop: "_Stop",
 ) -> int:
-    """Steps, lines, evaluations and checkpoints until the last step or a pre-emption."""
-    preemption = _Preemption()
+    """Steps, lines, evaluations and checkpoints until the last step or a signal to stop."""
     while step < total_steps:
         began = time.perf_counter()
         batch = next(batches)
@@ -150,7 +164,7 @@ def _loop(
         checkpointer.raise_if_failed()
 
         last = step == total_steps
-        stopping = not last and preemption.reached(step)
+        stopping = not last and stop.reached(step)
         if last or step % config.train.log_every_steps == 0:
             interval.write(step)
         if not stopping and (last or _due(step, config.eval.every_steps)):
@@ -166,23 +180,31 @@ def _loop(
             interval.restart_clock()
         if stopping:
             checkpointer.wait()
-            log.say(f"pre-empted: step {step:,} is saved; the same command continues")
-            return PREEMPTED
+            log.say(f"stopped: step {step:,} is saved; the same command continues")
+            return stop.exit_code
     checkpointer.wait()
     log.say(f"finished: {total_steps:,} steps")
     return DONE
 
 
-class _Preemption:
-    """Notes SIGTERM, so that the loop can end the step, save and exit."""
+class _Stop:
+    """Notes SIGTERM and Ctrl-C, so that the loop can end the step, save and exit.
+
+    A second Ctrl-C ends at once.
+    """
 
     def __init__(self):
+        self.exit_code = PREEMPTED
         self._noticed = False
+        signal.signal(signal.SIGINT, self._note)
         if jax.process_count() == 1:  # else jax listens, and tells all processes the same step
             signal.signal(signal.SIGTERM, self._note)
 
-    def _note(self, *_) -> None:
+    def _note(self, number: int, _) -> None:
         self._noticed = True
+        if number == signal.SIGINT:
+            self.exit_code = INTERRUPTED
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def reached(self, step: int) -> bool:
         """Is `step` the one to stop after; the same on all processes."""

@@ -331,7 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"measuring {workdir} at step {step:,} on {len(shown):,} held-out scenes\n", flush=True)
+    steps = f"step {step:,} of {run_config.train.total_steps:,}"
+    print(f"measuring {workdir} at {steps} on {len(shown):,} held-out scenes\n", flush=True)
     tables = measure_words(predict, shown, mask), measure_regions(predict, shown)
     print(f"{describe(*tables)}\n", flush=True)
     speeds = speed.packed_and_unpacked(run_config)
