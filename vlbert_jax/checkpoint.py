@@ -68,6 +68,7 @@ class Checkpointer:
           SaveError: this save cannot start, or the previous one failed.
         """
         if step not in self._latest.all_steps():
+            _let_finish(self._best)
             _save(self._latest, step, state, dict(meta))
 
     def save_best(self, step: int, state: PyTree, meta: Mapping[str, Any], value: float) -> bool:
@@ -78,6 +79,7 @@ class Checkpointer:
         """
         if not value > self._best_value:
             return False
+        _let_finish(self._latest)
         if step in self._best.all_steps():  # the same step of a run that was changed and continued
             self._best.delete(step)
         _save(self._best, step, state, {**meta, _VALUE: float(value)})
@@ -219,6 +221,13 @@ def _save(manager: ocp.CheckpointManager, step: int, state: PyTree, meta: Meta) 
     )
     with _failure(manager):
         manager.save(step, args=args, force=True)
+
+
+def _let_finish(manager: ocp.CheckpointManager) -> None:
+    """Saves into two folders at once would mix up the barriers between several processes."""
+    if jax.process_count() > 1:
+        with _failure(manager):
+            manager.wait_until_finished()
 
 
 @contextlib.contextmanager
